@@ -1,0 +1,1 @@
+"""REaaS client SDK."""

@@ -1,0 +1,1 @@
+"""Stubs generated from `protos/reaas/v1` by `make protos`; do not edit."""
