@@ -1,0 +1,101 @@
+# REaaS: every task of the project. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# An activated virtual environment is used as it is; else one is made here.
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+DATASET ?= digits
+DATA ?= $(REAAS_DATA)
+OUT ?= out/demo
+SEED ?= 1
+DEMO_ARGS := --dataset $(DATASET) $(if $(DATA),--data $(DATA)) --out $(OUT) --seed $(SEED) \
+  $(if $(N),--samples $(N)) $(if $(TEST),--test $(TEST)) $(if $(TRAIN),--train $(TRAIN)) \
+  $(if $(ENCODER),--encoder $(ENCODER))
+
+RECIPE ?= moco-sn
+EPOCHS ?=
+RUN ?= out/pretrain/$(RECIPE)
+
+##@ Use
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.reaas-demo ## Run REaaS against SEaaS end to end (DATASET= DATA= N= TEST= TRAIN= SEED= ENCODER= OUT=)
+	$(BIN)/python -m evaluation.demo $(DEMO_ARGS)
+
+.PHONY: serve
+serve: $(VENV)/.reaas-demo ## Run both services on loopback without keys, until Ctrl-C
+	$(BIN)/python -m evaluation.serve
+
+.PHONY: pretrain
+pretrain: $(VENV)/.reaas-dev ## Pre-train an encoder (RECIPE=moco-sn|moco DATA=dir EPOCHS= RUN=dir); resumes a run that was cut off
+	@test -n "$(DATA)" || { echo "DATA= must name the directory that holds tiny_imagenet.npz"; exit 2; }
+	$(BIN)/python -m reaas_pretrain train --recipe services/pretrain/recipes/$(RECIPE).toml \
+	  --data $(DATA) --out $(RUN) $(if $(EPOCHS),--epochs $(EPOCHS)) --resume
+
+##@ Develop
+
+.PHONY: test
+test: lint types ## Install everything, lint, type-check and run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+.PHONY: test-slow
+test-slow: $(VENV)/.reaas-dev ## Run the slow tests: long attacks, larger networks
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: lint
+lint: $(VENV)/.reaas-dev ## Check style, imports, the contract and that the stubs are current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/python scripts/check_breaking.py
+	$(BIN)/python scripts/generate_stubs.py --check
+
+.PHONY: types
+types: $(VENV)/.reaas-dev ## Check the types (mypy, strict)
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.reaas-dev ## Format the code and the contract
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write
+
+.PHONY: protos
+protos: $(VENV)/.reaas-dev ## Generate the Python stubs from protos/
+	$(BIN)/python scripts/generate_stubs.py
+
+.PHONY: constraints
+constraints: $(VENV)/.reaas-dev ## Pin what is installed now in constraints.txt
+	$(BIN)/python scripts/pin_constraints.py
+
+.PHONY: clean
+clean: ## Remove outputs and caches (not the virtual environment)
+	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# One stamp for each set of extras: installed again when a pin or a dependency changes.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.reaas-demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing REaaS with what the demo needs (once) ..."
+	$(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.reaas-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing REaaS with the development tools (once) ..."
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.reaas-demo
