@@ -1,0 +1,51 @@
+"""What every REaaS service shares: bootstrap, identity, metering, health, drain, models, inputs.
+
+A service is a `ModelServicer` (what to load, what to answer), a `ServiceSettings`, and one call of
+`run_service`. Errors raised on purpose are `DomainError`s; `status.py` alone gives them codes.
+"""
+
+from reaas_runtime.call import Call, current_call
+from reaas_runtime.errors import ConfigurationError, DomainError, Reason
+from reaas_runtime.inputs import as_array, as_tensor, check_inputs, check_length, decode_inputs
+from reaas_runtime.manifest import InputSpec, Manifest
+from reaas_runtime.metering import FRAME_BYTES, Cost, Meter
+from reaas_runtime.preprocess import prepare_batch, resize_matrix
+from reaas_runtime.process import run_service
+from reaas_runtime.repository import ModelEntry, ModelRepository, Served, digest_of
+from reaas_runtime.server import RunningServer, start_server
+from reaas_runtime.servicer import ModelServicer, answer_each, stage_timings
+from reaas_runtime.settings import ServiceSettings
+from reaas_runtime.work import Done, WorkerPool
+
+__all__ = [
+    "FRAME_BYTES",
+    "Call",
+    "ConfigurationError",
+    "Cost",
+    "DomainError",
+    "Done",
+    "InputSpec",
+    "Manifest",
+    "Meter",
+    "ModelEntry",
+    "ModelRepository",
+    "ModelServicer",
+    "Reason",
+    "RunningServer",
+    "Served",
+    "ServiceSettings",
+    "WorkerPool",
+    "answer_each",
+    "as_array",
+    "as_tensor",
+    "check_inputs",
+    "check_length",
+    "current_call",
+    "decode_inputs",
+    "digest_of",
+    "prepare_batch",
+    "resize_matrix",
+    "run_service",
+    "stage_timings",
+    "start_server",
+]

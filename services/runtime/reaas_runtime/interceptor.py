@@ -1,0 +1,197 @@
+"""Around every call: identity, deadline, exact byte counts, metering, error mapping, one log line.
+
+Handlers are rewrapped without (de)serializers, so that this module sees the raw bytes: what is
+metered is what was on the wire, and a message that cannot be decoded is a typed error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, cast
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from reaas_runtime.call import PHASES, SCHEMES, Call, enter_call, read_choice
+from reaas_runtime.errors import DomainError, Reason
+from reaas_runtime.identity import ApiKeys
+from reaas_runtime.metering import FRAME_BYTES, Meter, RpcName
+from reaas_runtime.status import abort, code_of
+
+# Answered from state for balancers and tools: no key, no metering.
+OPEN_SERVICES = frozenset(
+    {
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+)
+
+_log = structlog.get_logger("reaas.calls")
+Context = grpc.aio.ServicerContext[Any, Any]
+# grpc's own type is generic for type checkers only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of the product's own services."""
+
+    def __init__(self, keys: ApiKeys, meter: Meter, default_deadline_s: float) -> None:
+        self.keys = keys
+        self.draining = False
+        self._meter = meter
+        self._default_deadline_s = default_deadline_s
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Replace the handler by one on raw bytes."""
+        handler = await continuation(handler_call_details)
+        _, service, method = str(handler_call_details.method).split("/", 2)
+        if handler is None or service in OPEN_SERVICES:
+            return handler
+        if handler.unary_unary is not None:
+            return self._unary(handler, RpcName("unary", service, method))
+        if handler.stream_stream is not None:
+            return self._stream(handler, RpcName("bidi_streaming", service, method))
+        raise NotImplementedError(f"{service}/{method}: no metering for this kind of method")
+
+    async def wait_idle(self) -> None:
+        """Return when no call is in flight."""
+        await self._idle.wait()
+
+    def _unary(self, handler: Handler, rpc: RpcName) -> Handler:
+        answer = cast(Callable[..., Awaitable[Message]], handler.unary_unary)
+
+        async def behaviour(raw: bytes, context: Context) -> bytes:
+            async with self._accounted(rpc, context) as call:
+                self._begin_message(call, context)
+                reply = await answer(_decode(handler, raw), context)
+                return self._settle(call, len(raw), reply)
+            raise AssertionError("unreachable")  # pragma: no cover
+
+        return grpc.unary_unary_rpc_method_handler(behaviour)
+
+    def _stream(self, handler: Handler, rpc: RpcName) -> Handler:
+        answer = cast(Callable[..., AsyncIterator[Message]], handler.stream_stream)
+
+        async def behaviour(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            async with self._accounted(rpc, context) as call:
+                received = 0
+
+                async def requests() -> AsyncIterator[Message]:
+                    nonlocal received
+                    async for raw in raws:
+                        self._begin_message(call, context)
+                        received = len(raw)
+                        yield _decode(handler, raw)
+
+                async for reply in answer(requests(), context):
+                    yield self._settle(call, received, reply)
+
+        return grpc.stream_stream_rpc_method_handler(behaviour)
+
+    def _begin_message(self, call: Call, context: Context) -> None:
+        """Give the message its deadline: the client's, else the service's default from now on."""
+        if self.draining:
+            raise DomainError(
+                Reason.DRAINING, "the service is shutting down: ask again", retry_after_s=1.0
+            )
+        remaining = context.time_remaining()
+        seconds = self._default_deadline_s if remaining is None else remaining
+        call.deadline = time.monotonic() + seconds
+        call.cost = None
+
+    def _settle(self, call: Call, received: int, reply: Message) -> bytes:
+        """Serialize the reply and count what the message cost, just before it leaves."""
+        raw = reply.SerializeToString()
+        if call.cost is not None:
+            self._meter.charge(
+                call.client_id, call.scheme, call.phase, call.cost, received, len(raw)
+            )
+            call.totals["queries"] += call.cost.queries
+        call.totals["request_bytes"] += received + FRAME_BYTES
+        call.totals["response_bytes"] += len(raw) + FRAME_BYTES
+        return raw
+
+    @asynccontextmanager
+    async def _accounted(self, rpc: RpcName, context: Context) -> AsyncIterator[Call]:
+        """Identify the caller, map errors to statuses, count and log the outcome."""
+        begun = time.monotonic()
+        call = Call(client_id="", scheme=SCHEMES[0], phase=PHASES[0])
+        code = grpc.StatusCode.OK
+        self._enter(rpc)
+        try:
+            self._identify(call, context)
+            enter_call(call)
+            yield call
+        except DomainError as error:
+            code, call.why = code_of(error), error.message
+            await abort(context, error)
+        except (asyncio.CancelledError, GeneratorExit):
+            code = _why_cancelled(context)
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            _log.exception("call failed", method=rpc.method, client=call.client_id)
+            await abort(context, DomainError(Reason.INTERNAL, "internal error of the service"))
+        finally:
+            self._leave(rpc, call, code, time.monotonic() - begun)
+
+    def _identify(self, call: Call, context: Context) -> None:
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        call.client_id = self.keys.authenticate(metadata.get("authorization"))
+        call.scheme = read_choice(metadata, "x-reaas-scheme", SCHEMES)
+        call.phase = read_choice(metadata, "x-reaas-phase", PHASES)
+
+    def _enter(self, rpc: RpcName) -> None:
+        self._in_flight += 1
+        self._idle.clear()
+        self._meter.started(rpc)
+
+    def _leave(self, rpc: RpcName, call: Call, code: grpc.StatusCode, seconds: float) -> None:
+        self._in_flight -= 1
+        if self._in_flight == 0:
+            self._idle.set()
+        self._meter.handled(rpc, code.name, seconds)
+        _log.info(
+            "call",
+            client=call.client_id,
+            method=rpc.method,
+            api=call.cost.api if call.cost else None,
+            model=call.cost.model if call.cost else None,
+            scheme=call.scheme,
+            phase=call.phase,
+            code=code.name,
+            why=call.why,
+            ms=round(1000 * seconds, 3),
+            **call.totals,
+        )
+
+
+def _decode(handler: Handler, raw: bytes) -> Message:
+    deserialize = cast(Callable[[bytes], Message], handler.request_deserializer)
+    try:
+        return deserialize(raw)
+    except DecodeError as error:
+        raise DomainError(
+            Reason.UNDECODABLE_MESSAGE,
+            f"the message of {len(raw)} bytes cannot be decoded as protobuf",
+            field="message",
+            got=f"{len(raw)} bytes",
+        ) from error
+
+
+def _why_cancelled(context: Context) -> grpc.StatusCode:
+    remaining = context.time_remaining()
+    late = remaining is not None and remaining <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED

@@ -1,0 +1,55 @@
+"""`python -m reaas_runtime.keys add CLIENT_ID --file keys.txt`: make an API key.
+
+The key is printed once; the file keeps its SHA-256 only. Running services read the file again
+within `model_poll_s` seconds. To revoke a key, delete its line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from reaas_runtime.errors import ConfigurationError
+from reaas_runtime.identity import check_client_id, key_hash, read_key_file
+
+PREFIX = "reaas_"  # lets secret scanners recognise a leaked key
+
+
+def add_key(client: str, file: Path) -> str:
+    """Append `client` with the hash of a new key to `file`; returns the key.
+
+    Raises ConfigurationError where the id is not usable or there already.
+    """
+    check_client_id(client, "add")
+    if file.exists() and client in read_key_file(file):
+        raise ConfigurationError(f"client {client!r} is in {file} already: delete its line first")
+    key = PREFIX + secrets.token_urlsafe(32)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a") as lines:
+        lines.write(f"{client}: {key_hash(key).hex()}\n")
+    return key
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reaas_runtime.keys", description="Make API keys for REaaS services."
+    )
+    commands = parser.add_subparsers(required=True)
+    add = commands.add_parser("add", help="make a key for a client and print it once")
+    add.add_argument("client", help="id under which the client is metered")
+    add.add_argument("--file", type=Path, default=Path("keys.txt"), help="key file (keys.txt)")
+    parsed = parser.parse_args(arguments)
+    try:
+        print(add_key(parsed.client, parsed.file))
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

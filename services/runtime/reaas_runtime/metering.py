@@ -1,0 +1,122 @@
+"""What callers pay for, and how calls went, as Prometheus metrics on a registry of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from reaas.v1 import model_pb2
+
+from reaas_runtime.identity import ANONYMOUS, OTHER
+
+# Each gRPC message travels behind a 5-byte header: 1 byte of flags, 4 bytes of length.
+FRAME_BYTES = 5
+
+_COST = ("client", "api", "scheme", "phase", "model")
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one answered message cost. `api` is "feature" or "f2iperturb"."""
+
+    api: str
+    model: str
+    queries: int
+    compute_seconds: float
+
+
+@dataclass(frozen=True)
+class RpcName:
+    """Labels of one method under the names that gRPC dashboards know."""
+
+    kind: str
+    service: str
+    method: str
+
+    def labels(self) -> tuple[str, str, str]:
+        """Values in the order of the RED metrics' labels."""
+        return self.kind, self.service, self.method
+
+
+class Meter:
+    """All metrics of one service process.
+
+    Client labels are bounded: `metered_clients` by name, everybody else as "other".
+    """
+
+    def __init__(self, metered_clients: Iterable[str] = ()) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.metered_clients = frozenset(metered_clients) | {ANONYMOUS}
+        self._queries = Counter("reaas_queries", "Inputs answered.", _COST, registry=registry)
+        self._request_bytes = Counter(
+            "reaas_request_bytes",
+            "Bytes of answered messages, with frame.",
+            _COST,
+            registry=registry,
+        )
+        self._response_bytes = Counter(
+            "reaas_response_bytes", "Bytes of answers, with frame.", _COST, registry=registry
+        )
+        self._compute = Counter(
+            "reaas_compute_seconds", "Worker time of answers.", _COST, registry=registry
+        )
+        self._started = Counter("grpc_server_started", "Calls begun.", _RPC, registry=registry)
+        self._handled = Counter(
+            "grpc_server_handled", "Calls ended, by code.", (*_RPC, "grpc_code"), registry=registry
+        )
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds", "Time of a call.", _RPC, registry=registry,
+            buckets=_SECONDS,
+        )  # fmt: skip
+        self._batch = Histogram(
+            "reaas_batch_inputs", "Inputs in one message.", ("api",), registry=registry,
+            buckets=_SIZES,
+        )  # fmt: skip
+        self._skipped = Counter(
+            "reaas_skipped_jobs", "Queued work dropped, by why.", ("why",), registry=registry
+        )
+        self._model = Gauge(
+            "reaas_model_info", "Models served.", ("model", "version", "digest"), registry=registry
+        )
+        self._pending = Gauge(
+            "reaas_pending_inputs", "Inputs waiting or in work.", registry=registry
+        )
+
+    def charge(
+        self, client: str, scheme: str, phase: str, cost: Cost, request: int, response: int
+    ) -> None:
+        """Count one answered message; `request` and `response` are serialized sizes in bytes."""
+        label = client if client in self.metered_clients else OTHER
+        labels = (label, cost.api, scheme, phase, cost.model)
+        self._queries.labels(*labels).inc(cost.queries)
+        self._request_bytes.labels(*labels).inc(request + FRAME_BYTES)
+        self._response_bytes.labels(*labels).inc(response + FRAME_BYTES)
+        self._compute.labels(*labels).inc(cost.compute_seconds)
+        self._batch.labels(cost.api).observe(cost.queries)
+
+    def started(self, rpc: RpcName) -> None:
+        """Count a call that begins."""
+        self._started.labels(*rpc.labels()).inc()
+
+    def handled(self, rpc: RpcName, code: str, seconds: float) -> None:
+        """Count a call that ended with `code` (the name of a gRPC status code)."""
+        self._handled.labels(*rpc.labels(), code).inc()
+        self._seconds.labels(*rpc.labels()).observe(seconds)
+
+    def skipped(self, why: str) -> None:
+        """Count queued work that was not done: its caller is "gone", or its "deadline" passed."""
+        self._skipped.labels(why).inc()
+
+    def watch_pending(self, pending: Callable[[], float]) -> None:
+        """Read the number of pending inputs from `pending` at every scrape."""
+        self._pending.set_function(pending)
+
+    def show_models(self, models: Iterable[model_pb2.ModelRef]) -> None:
+        """Expose exactly these models."""
+        self._model.clear()
+        for ref in models:
+            self._model.labels(ref.name, ref.version, ref.digest).set(1)

@@ -1,0 +1,73 @@
+"""A service as a process: flags, logs, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import prometheus_client
+import structlog
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from reaas_runtime.errors import ConfigurationError
+from reaas_runtime.logs import configure_logs
+from reaas_runtime.metering import Meter
+from reaas_runtime.server import Register, start_server
+from reaas_runtime.servicer import ModelServicer
+from reaas_runtime.settings import ServiceSettings
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+_log = structlog.get_logger("reaas.server")
+
+
+def run_service(
+    settings_type: type[Settings],
+    servicer: Callable[[Any, Meter], ModelServicer[Any]],
+    register: Register,
+    arguments: list[str] | None = None,
+) -> int:
+    """Run a service until it is told to stop; returns the exit status.
+
+    SIGTERM drains, SIGINT (Ctrl-C) stops without waiting for balancers, a second signal of either
+    kind ends the process at once. A wrong setting is one readable line and status 2.
+    """
+    try:
+        settings = CliApp.run(settings_type, cli_args=arguments)
+        configure_logs(settings.log_format)
+        # The time when a series began is a second series for each, and nobody plots it.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        asyncio.run(_serve(settings, servicer, register))
+    except ValidationError as error:
+        for fault in error.errors():
+            where = ".".join(map(str, fault["loc"])) or "settings"
+            print(f"error: {where}: {fault['msg']}", file=sys.stderr)
+        return 2
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(
+    settings: ServiceSettings,
+    servicer: Callable[[Any, Meter], ModelServicer[Any]],
+    register: Register,
+) -> None:
+    stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.done():
+            _log.warning("second signal: ending at once", signal=number.name)
+            os._exit(128 + number)
+        stop.set_result(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    running = await start_server(settings, servicer, register)
+    received = await stop
+    await running.drain(0.0 if received is signal.SIGINT else None)

@@ -1,0 +1,126 @@
+"""What every service with models has in common: its models, its limits, its workers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
+from typing import Any, ClassVar, Generic, TypeVar
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.duration_pb2 import Duration
+from reaas.v1 import model_pb2
+
+from reaas_runtime.call import current_call
+from reaas_runtime.cpus import available_cpus
+from reaas_runtime.metering import Meter
+from reaas_runtime.repository import ModelEntry, ModelRepository
+from reaas_runtime.settings import ServiceSettings
+from reaas_runtime.work import WorkerPool
+
+Context = grpc.aio.ServicerContext[Any, Any]
+M = TypeVar("M")
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+
+class ModelServicer(ABC, Generic[M]):
+    """Base of a servicer. A service adds `load`, `backends`, one method and its stream twin.
+
+    `M` is what the service makes of a model (a session, a network); `load` makes it, checks it and
+    warms it up, in a background thread.
+    """
+
+    descriptor: ClassVar[ServiceDescriptor]
+    """The service in the contract, for example `DESCRIPTOR.services_by_name["EncoderService"]`."""
+
+    def __init__(self, settings: ServiceSettings, meter: Meter) -> None:
+        self.settings = settings
+        self.meter = meter
+        self.repository: ModelRepository[M] = ModelRepository(settings.models_dir, self.load)
+        self.pool = WorkerPool(
+            settings.workers or available_cpus(), settings.max_pending_inputs, meter.skipped
+        )
+        meter.watch_pending(lambda: float(self.pool.pending))
+
+    @abstractmethod
+    def load(self, entry: ModelEntry) -> M:
+        """Make `entry` ready to answer. Raises DomainError MODEL_BROKEN or UNSUPPORTED_OPERATOR."""
+
+    @abstractmethod
+    def backends(self) -> list[str]:
+        """What computes, for GetInfo."""
+
+    def limits(self) -> model_pb2.Limits:
+        """Every limit a request can run into. Services with a search add `max_search_steps`."""
+        settings = self.settings
+        return model_pb2.Limits(
+            max_batch_inputs=settings.max_batch_inputs,
+            max_request_bytes=settings.max_request_bytes,
+            max_response_bytes=settings.max_request_bytes,
+            max_pending_inputs=settings.max_pending_inputs,
+            default_deadline=to_duration(settings.default_deadline_s),
+        )
+
+    def refresh(self) -> None:
+        """Bring models and their metrics up to date with the disk; blocking."""
+        self.repository.refresh()
+        self.meter.show_models(served.entry.ref for served in self.repository.served())
+
+    def close(self) -> None:
+        """Stop the workers and free the models."""
+        self.pool.close()
+        self.repository.clear()
+
+    async def ListModels(  # noqa: N802
+        self, request: model_pb2.ListModelsRequest, context: Context
+    ) -> model_pb2.ListModelsResponse:
+        """The models served, sorted by name, then version."""
+        served = [
+            s for s in self.repository.served() if request.name in ("", s.entry.manifest.name)
+        ]
+        return model_pb2.ListModelsResponse(
+            models=[
+                s.entry.manifest.to_info(latest=s is self.repository.latest(s.entry.manifest.name))
+                for s in served
+            ]
+        )
+
+    async def GetInfo(  # noqa: N802
+        self, request: model_pb2.GetInfoRequest, context: Context
+    ) -> model_pb2.GetInfoResponse:
+        """What the service is and allows."""
+        return model_pb2.GetInfoResponse(
+            release=version("reaas"),
+            service=self.descriptor.full_name,
+            limits=self.limits(),
+            backends=self.backends(),
+            client_id=current_call().client_id,
+        )
+
+
+async def answer_each(
+    unary: Callable[[Request, Context], Awaitable[Reply]],
+    requests: AsyncIterator[Request],
+    context: Context,
+) -> AsyncIterator[Reply]:
+    """The stream twin of `unary`: one reply for each request, in order."""
+    async for request in requests:
+        yield await unary(request, context)
+
+
+def stage_timings(queue: float, preprocess: float, compute: float) -> model_pb2.StageTimings:
+    """Seconds of each stage as the contract's StageTimings."""
+    return model_pb2.StageTimings(
+        queue=to_duration(queue),
+        preprocess=to_duration(preprocess),
+        compute=to_duration(compute),
+    )
+
+
+def to_duration(seconds: float) -> Duration:
+    """Seconds as a protobuf Duration."""
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration

@@ -1,0 +1,120 @@
+"""What an operator can set, from `REAAS_*` environment variables or command-line flags."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1 << 20
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ServiceSettings(BaseSettings):
+    """Settings that every REaaS service has. Each default says why it is what it is."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="REAAS_",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback, so that nothing is exposed by accident."""
+    port: Port = 50051
+    """Port to listen on; 0 lets the system choose."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the Prometheus endpoint. It shows client ids, hence loopback."""
+    metrics_port: Port = 9464
+    """Port of the Prometheus endpoint; 0 lets the system choose."""
+    models_dir: Path = Path("models")
+    """Model repository: <name>/<version>/{model.onnx,manifest.json}."""
+    model_poll_s: PositiveFloat = 5.0
+    """Seconds between looks for new models and keys. Publishing is rare and a look is cheap."""
+
+    api_keys_file: Path | None = None
+    """File with one 'client_id: sha256 of the API key' a line (python -m reaas_runtime.keys)."""
+    allow_anonymous: bool = False
+    """Answer callers without an API key, metered as 'anonymous'. Off: queries cost money."""
+    max_metered_clients: PositiveInt = 200
+    """Clients with metrics of their own; later ones in the key file share 'other'. Each client is
+    a set of time series, and Prometheus suffers from many thousands."""
+
+    tls: bool = False
+    """Serve TLS; needs tls_cert and tls_key."""
+    tls_cert: Path | None = None
+    """Certificate chain, PEM."""
+    tls_key: Path | None = None
+    """Private key, PEM."""
+    tls_client_ca: Path | None = None
+    """Where given, only clients with a certificate of this authority are let in."""
+    allow_plaintext: bool = False
+    """Allow plain text off loopback, for example behind a mesh that encrypts: keys travel in it."""
+
+    max_batch_inputs: PositiveInt = 1024
+    """Most inputs in one message: 3 MB of 32x32x3 uint8, a fraction of a second of work."""
+    max_request_bytes: PositiveInt = 64 * MIB
+    """Most bytes of one message: 64 images of 224x224x3 float32 take 38.5 MB."""
+    max_pending_inputs: PositiveInt = 4096
+    """Most inputs waiting or in work; beyond, callers are told to come back later."""
+    default_deadline_s: PositiveFloat = 60.0
+    """Longest time for a query where the client sets no deadline."""
+    workers: NonNegativeInt = 0
+    """Worker threads; 0: as many as the cgroup grants CPUs (not as the host has)."""
+
+    drain_seconds: NonNegativeFloat = 5.0
+    """After SIGTERM, time to go on serving as NOT_SERVING while balancers look away."""
+    grace_seconds: NonNegativeFloat = 30.0
+    """After draining, time for calls in flight to end. Within Kubernetes' 30 s by default."""
+    min_client_ping_s: PositiveFloat = 5.0
+    """Shortest keepalive interval allowed to clients. gRPC's own 300 s would cut off clients that
+    ping every 10 s during a long call."""
+    max_connection_age_s: PositiveFloat = 600.0
+    """Connections are renewed after this time, so that clients find new replicas."""
+    log_format: Literal["json", "console"] = "json"
+    """json for machines, console for people."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.tls != (self.tls_cert is not None and self.tls_key is not None):
+            raise ValueError("tls, tls_cert and tls_key go together: set all three or none")
+        if self.tls_client_ca is not None and not self.tls:
+            raise ValueError("tls_client_ca needs tls")
+        if not (self.tls or self.allow_plaintext or is_loopback(self.host)):
+            raise ValueError(
+                f"host {self.host!r} is not loopback: set tls with tls_cert and tls_key, or "
+                "allow_plaintext where something else encrypts the connection"
+            )
+        if self.api_keys_file is None and not self.allow_anonymous:
+            raise ValueError(
+                "no client could be let in: set api_keys_file "
+                "(make a key with 'python -m reaas_runtime.keys add CLIENT_ID') or allow_anonymous"
+            )
+        if self.max_pending_inputs < self.max_batch_inputs:
+            raise ValueError(
+                f"max_pending_inputs {self.max_pending_inputs} is below max_batch_inputs "
+                f"{self.max_batch_inputs}: a full batch could never be served"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is reachable from this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,90 @@
+"""Domain errors as gRPC statuses with `google.rpc` details: the only place that picks codes."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from reaas_runtime.errors import DomainError, Reason
+
+DOMAIN = "reaas"
+# A status travels in HTTP/2 headers, which gRPC caps at 8 KiB; what the caller sent may be longer.
+_LONGEST_TEXT = 500
+
+_Code = grpc.StatusCode
+CODES: dict[Reason, grpc.StatusCode] = {
+    Reason.UNDECODABLE_MESSAGE: _Code.INVALID_ARGUMENT,
+    Reason.INVALID_SHAPE: _Code.INVALID_ARGUMENT,
+    Reason.INVALID_DTYPE: _Code.INVALID_ARGUMENT,
+    Reason.INVALID_VALUE: _Code.INVALID_ARGUMENT,
+    Reason.EMPTY_BATCH: _Code.INVALID_ARGUMENT,
+    Reason.INVALID_DATA_LENGTH: _Code.INVALID_ARGUMENT,
+    Reason.MODEL_NAME_MISSING: _Code.INVALID_ARGUMENT,
+    Reason.INVALID_RADIUS: _Code.INVALID_ARGUMENT,
+    Reason.INVALID_METHOD: _Code.INVALID_ARGUMENT,
+    Reason.MISSING_TARGET: _Code.INVALID_ARGUMENT,
+    Reason.INVALID_SEARCH: _Code.INVALID_ARGUMENT,
+    Reason.INVALID_METADATA: _Code.INVALID_ARGUMENT,
+    Reason.UNAUTHENTICATED: _Code.UNAUTHENTICATED,
+    Reason.MODEL_NOT_FOUND: _Code.NOT_FOUND,
+    Reason.DIGEST_MISMATCH: _Code.FAILED_PRECONDITION,
+    Reason.MODEL_BROKEN: _Code.FAILED_PRECONDITION,
+    Reason.UNSUPPORTED_OPERATOR: _Code.FAILED_PRECONDITION,
+    Reason.BATCH_TOO_LARGE: _Code.RESOURCE_EXHAUSTED,
+    Reason.QUEUE_FULL: _Code.RESOURCE_EXHAUSTED,
+    Reason.NOT_READY: _Code.UNAVAILABLE,
+    Reason.DRAINING: _Code.UNAVAILABLE,
+    Reason.DEADLINE_TOO_SHORT: _Code.DEADLINE_EXCEEDED,
+    Reason.INTERNAL: _Code.INTERNAL,
+}
+
+
+def code_of(error: DomainError) -> grpc.StatusCode:
+    """The gRPC code that `error` is answered with."""
+    return CODES[error.reason]
+
+
+def to_status(error: DomainError) -> status_pb2.Status:
+    """`error` as google.rpc.Status: ErrorInfo always, BadRequest and RetryInfo where they apply."""
+    message = _short(error.message)
+    details: list[Message] = [_error_info(error)]
+    if code_of(error) is _Code.INVALID_ARGUMENT and error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=message
+        )
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(error.retry_after_s * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status_pb2.Status(
+        code=code_of(error).value[0], message=message, details=[_packed(d) for d in details]
+    )
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: DomainError) -> NoReturn:
+    """End the call with the status of `error`."""
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details or "", status.trailing_metadata or ())
+    raise AssertionError("context.abort returned")  # pragma: no cover
+
+
+def _error_info(error: DomainError) -> error_details_pb2.ErrorInfo:
+    metadata = {"field": error.field, "got": _short(error.got), "limit": _short(error.limit)}
+    present = {key: value for key, value in metadata.items() if value}
+    return error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=present)
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
