@@ -1,0 +1,86 @@
+"""What Client and AsyncClient share: where the services are, who calls, what was used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from reaas._channel import TLS, ChannelOptions, Endpoint, check_api_key
+from reaas._errors import InvalidArgumentError, ReaasError
+from reaas._ledger import Ledger, LedgerKey, Usage
+from reaas._model import Phase, Scheme, Service, member
+from reaas._protocol import Api, Expected, message_bytes
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What queries are for: two labels of the meters."""
+
+    scheme: Scheme
+    phase: Phase = Phase.TEST
+
+
+class Session:
+    """Addresses, key, options and ledger of a client and of those derived from it."""
+
+    def __init__(
+        self,
+        addresses: Mapping[Service, str | None],
+        api_key: str | None,
+        tls: TLS | None,
+        options: ChannelOptions,
+    ) -> None:
+        self.options = options
+        self.ledger = Ledger()
+        self.endpoints = {
+            service: Endpoint(address, tls, options)
+            for service, address in addresses.items()
+            if address
+        }
+        for endpoint in self.endpoints.values():
+            check_api_key(api_key, endpoint)
+        self._authorization = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        self._process = os.getpid()
+        self.closed = False
+
+    def endpoint(self, service: Service) -> Endpoint:
+        """Where a service is. Raises ReaasError where this client cannot call it."""
+        if self.closed:
+            raise ReaasError("this client is closed")
+        if os.getpid() != self._process:
+            # gRPC's threads and sockets do not survive a fork; using them would hang.
+            raise ReaasError("this client was made before a fork; make one in each process")
+        if service not in self.endpoints:
+            raise InvalidArgumentError(
+                f"this client has no address for the {service} service", field=str(service)
+            )
+        return self.endpoints[service]
+
+    def any_service(self, service: str | None) -> Service:
+        """The service named; None: the encoder service where there is one, else F2I."""
+        if service is not None:
+            return member(Service, service, "service")
+        return next(iter(self.endpoints), Service.ENCODER)
+
+    def metadata(self, purpose: Purpose) -> Metadata:
+        """Who calls, and what for."""
+        return (
+            *self._authorization,
+            ("x-reaas-scheme", str(purpose.scheme)),
+            ("x-reaas-phase", str(purpose.phase)),
+        )
+
+    def account(
+        self, api: Api[Any, Any, Any], want: Expected, reply: Message, purpose: Purpose
+    ) -> None:
+        """Enters one answered message into the ledger."""
+        self.ledger.add(
+            LedgerKey(api.name, str(purpose.scheme), str(purpose.phase), want.model.name),
+            Usage(want.count, want.request_bytes, message_bytes(reply)),
+        )

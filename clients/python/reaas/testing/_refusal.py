@@ -1,0 +1,143 @@
+"""Typed errors as the services send them, and the checks that lead to them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+import grpc
+import numpy as np
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from numpy.typing import NDArray
+
+from reaas._errors import ERROR_DOMAIN
+from reaas.testing._model import FakeModel
+from reaas.v1 import f2i_pb2, tensor_pb2
+
+_DTYPES = {tensor_pb2.DATA_TYPE_UINT8: "u1", tensor_pb2.DATA_TYPE_FLOAT32: "<f4"}
+_RADIUS_DTYPES = {tensor_pb2.DATA_TYPE_FLOAT32: "<f4", tensor_pb2.DATA_TYPE_FLOAT64: "<f8"}
+_CODES = {
+    "MODEL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "DIGEST_MISMATCH": grpc.StatusCode.FAILED_PRECONDITION,
+    "MODEL_BROKEN": grpc.StatusCode.FAILED_PRECONDITION,
+    "UNSUPPORTED_OPERATOR": grpc.StatusCode.FAILED_PRECONDITION,
+    "UNAUTHENTICATED": grpc.StatusCode.UNAUTHENTICATED,
+    "QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "BATCH_TOO_LARGE": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "DEADLINE_TOO_SHORT": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+}
+
+
+class RefusedError(Exception):
+    """A request that is answered with a typed error."""
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        field: str = "",
+        limit: object = "",
+        got: object = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason, self.message, self.field = reason, message, field
+        self.limit, self.got, self.retry_after_s = str(limit), str(got), retry_after_s
+
+    def abort(self, context: grpc.ServicerContext) -> NoReturn:
+        """Ends the call with the status and details of this refusal."""
+        code = _CODES.get(self.reason, grpc.StatusCode.INVALID_ARGUMENT)
+        status = status_pb2.Status(code=code.value[0], message=self.message)
+        status.details.extend(_pack(detail) for detail in self._details())
+        context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError("abort_with_status returned")
+
+    def _details(self) -> list[Message]:
+        metadata = {"field": self.field, "limit": self.limit, "got": self.got}
+        details: list[Message] = [
+            error_details_pb2.ErrorInfo(reason=self.reason, domain=ERROR_DOMAIN, metadata=metadata)
+        ]
+        if self.retry_after_s is not None:
+            delay = duration_pb2.Duration()
+            delay.FromNanoseconds(round(self.retry_after_s * 1e9))
+            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        return details
+
+
+def _pack(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def decode_inputs(tensor: tensor_pb2.Tensor, model: FakeModel, clean: bool) -> NDArray[Any]:
+    """Images [n, h, w, c] in [0,1], float64; `clean` ones may not leave that range."""
+    images = _decode(tensor, _DTYPES, "inputs")
+    if images.shape[1:] != model.shape:
+        _refuse_shape("inputs", images.shape, f"[n, {', '.join(map(str, model.shape))}]")
+    scaled = images / 255.0 if images.dtype == np.uint8 else images.astype(np.float64)
+    low, high = (0.0, 1.0) if clean else (-16.0, 16.0)
+    if not ((scaled >= low) & (scaled <= high)).all():
+        raise RefusedError(
+            "INVALID_VALUE",
+            f"inputs has a value outside [{low:g}, {high:g}]",
+            field="inputs",
+            limit=f"[{low:g}, {high:g}]",
+        )
+    return scaled
+
+
+def decode_radii(request: f2i_pb2.PerturbRequest, n: int) -> NDArray[np.float64]:
+    """Feature-space radii R', float64 [n]."""
+    if request.WhichOneof("target") != "ball":
+        raise RefusedError("MISSING_TARGET", "target is not set; it must be a ball", field="target")
+    radii = _decode(request.ball.radii, _RADIUS_DTYPES, "ball.radii").astype(np.float64)
+    if radii.shape != (n,):
+        _refuse_shape("ball.radii", radii.shape, f"[{n}]")
+    for radius in radii:
+        if not (math.isfinite(radius) and radius > 0):
+            raise RefusedError(
+                "INVALID_RADIUS",
+                f"ball.radii has {radius}; a radius must be finite and above 0",
+                field="ball.radii",
+                limit="> 0, finite",
+                got=radius,
+            )
+    return radii
+
+
+def _decode(tensor: tensor_pb2.Tensor, dtypes: dict[int, str], field: str) -> NDArray[Any]:
+    if tensor.dtype not in dtypes:
+        raise RefusedError(
+            "INVALID_DTYPE", f"{field}.dtype is {tensor.dtype}", field=f"{field}.dtype"
+        )
+    shape, dtype = tuple(tensor.shape), np.dtype(dtypes[tensor.dtype])
+    if not shape or min(shape) < 1:
+        reason = "EMPTY_BATCH" if shape and shape[0] == 0 else "INVALID_SHAPE"
+        raise RefusedError(reason, f"{field}.shape is {list(shape)}", field=f"{field}.shape")
+    need = math.prod(shape) * dtype.itemsize
+    if len(tensor.data) != need:
+        raise RefusedError(
+            "INVALID_DATA_LENGTH",
+            f"{field}.data has {len(tensor.data)} bytes, its shape needs {need}",
+            field=f"{field}.data",
+            limit=need,
+            got=len(tensor.data),
+        )
+    return np.frombuffer(tensor.data, dtype).reshape(shape)
+
+
+def _refuse_shape(field: str, shape: tuple[int, ...], limit: str) -> NoReturn:
+    raise RefusedError(
+        "INVALID_SHAPE",
+        f"{field}.shape is {list(shape)}; it must be {limit}",
+        field=f"{field}.shape",
+        limit=limit,
+        got=list(shape),
+    )
