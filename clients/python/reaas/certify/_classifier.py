@@ -85,7 +85,7 @@ class DownstreamClassifier:
     def load(cls, path: Path | str) -> Self:
         """Read what `save` wrote; raises `InvalidArgumentError` if the file is something else."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = dict(file)
         except (OSError, ValueError, EOFError) as error:
             raise InvalidArgumentError("path", f"{path} is no classifier file: {error}") from error
