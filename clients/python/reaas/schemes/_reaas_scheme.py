@@ -1,0 +1,128 @@
+"""REaaS: the client certifies its own classifier, F2IPerturb carries the radius to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reaas import Client, ModelRef, Radii
+from reaas.certify import (
+    ABSTAIN,
+    Certificates,
+    DownstreamClassifier,
+    SmoothingConfig,
+    certify_crown,
+    certify_ibp,
+    certify_smoothed,
+)
+from reaas.schemes._certificates import ImageCertificates
+from reaas.schemes._pinning import pin_model
+from reaas.schemes._pipeline import ordered_map
+
+BaseMethod = Literal["crown", "ibp"]
+Advance = Callable[[int], None]
+_BASE_CERTIFIERS = {"crown": certify_crown, "ibp": certify_ibp}
+
+
+def _ignore(_: int) -> None:
+    return
+
+
+class ReaasScheme:
+    """REaaS with one exact encoder: 1 query a training input, 2 a testing input.
+
+    A testing input is asked for its feature, certified in feature space without a query (as a base
+    classifier or as a smoothed one), and asked once more for its image-space certified radius.
+    """
+
+    name = "reaas"
+
+    def __init__(
+        self, client: Client, model: str | ModelRef, *, batch_inputs: int = 32, in_flight: int = 2
+    ) -> None:
+        """`batch_inputs`: inputs of one F2IPerturb call, small so that progress shows and a lost
+        call costs little; `in_flight`: calls at once, enough to keep a two-core service busy."""
+        self._client = client.with_scheme("reaas")
+        self.model = pin_model(client, model)
+        self._batch_inputs = batch_inputs
+        self._in_flight = in_flight
+
+    def encode_training(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Features [n, d] of training images [n, h, w, c]: 1 query each."""
+        return self._client.encode(images, self.model, phase="train").values
+
+    def certify_base(
+        self,
+        images: NDArray[Any],
+        classifier: DownstreamClassifier,
+        method: BaseMethod = "crown",
+        *,
+        advance: Advance = _ignore,
+    ) -> ImageCertificates:
+        """BC: certificates of the base classifier `classifier(f(x))`; deterministic.
+
+        Theorem: the label holds while ||f(x') - f(x)||_2 < R' (CROWN or IBP on the classifier) and
+        ||x' - x||_2 < R implies that (F2IPerturb). Raises KeyError for another method.
+        """
+        features = self._client.encode(images, self.model, phase="test").values
+        certificates = _BASE_CERTIFIERS[method](classifier, features)
+        return self._to_image(images, certificates, advance)
+
+    def certify_smoothed(
+        self,
+        images: NDArray[Any],
+        classifier: DownstreamClassifier,
+        smoothing: SmoothingConfig,
+        *,
+        seed: int,
+        advance: Advance = _ignore,
+    ) -> ImageCertificates:
+        """SC: certificates of the classifier smoothed with noise on the feature, free of queries.
+
+        Fails with probability at most `smoothing.alpha` per input (Cohen et al. 2019).
+        """
+        features = self._client.encode(images, self.model, phase="test").values
+        certificates = certify_smoothed(classifier, features, smoothing, seed=seed)
+        return self._to_image(images, certificates, advance)
+
+    def _to_image(
+        self, images: NDArray[Any], certificates: Certificates, advance: Advance
+    ) -> ImageCertificates:
+        """Image-space radii: one F2IPerturb query for each input."""
+        feature_radii = np.asarray(certificates.radii, np.float64)  # [n]
+        held = (certificates.labels != ABSTAIN) & (feature_radii > 0.0)  # [n]
+        asked = _radii_to_ask(feature_radii, held)
+        starts = range(0, len(images), self._batch_inputs)
+
+        def perturb(start: int) -> Radii:
+            part = slice(start, start + self._batch_inputs)
+            return self._client.perturb(images[part], asked[part], self.model, phase="test")
+
+        replies = []
+        for reply in ordered_map(perturb, starts, self._in_flight):
+            advance(len(reply.radius))
+            replies.append(reply)
+        radii = np.concatenate([reply.radius for reply in replies])  # [n]
+        return ImageCertificates(
+            model=self.model,
+            labels=certificates.labels,
+            radii=np.where(held, radii, 0.0),
+            feature_radii=feature_radii,
+            methods=tuple(str(method) for reply in replies for method in reply.method),
+        )
+
+
+def _radii_to_ask(
+    feature_radii: NDArray[np.float64], held: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """R' to send for each input, shape [n].
+
+    An input with nothing to carry over (abstained, or a tie) is asked as well, with the median
+    radius of the others, and its answer is dropped: every testing input costs the same 2 queries,
+    and the service cannot tell on which ones the client's classifier abstained.
+    """
+    stand_in = float(np.median(feature_radii[held])) if held.any() else 1.0
+    return np.where(held, feature_radii, stand_in)
