@@ -1,0 +1,57 @@
+"""The constants of an encoder that its manifest states and every certificate relies on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reaas_bounds.bounds.lipschitz import RELATIVE_ROUNDING, lipschitz_constant
+from reaas_bounds.graph.network import Network, load_network
+from reaas_bounds.rounding import float32_error
+
+
+@dataclass(frozen=True)
+class CertifiedConstants:
+    """What holds for every image, once per model (and per client's input size).
+
+    Attributes:
+        lipschitz: ``||f(x) - f(y)||_2 <= lipschitz * ||x - y||_2``, rounding included.
+        method: ``averaged-operators`` or ``layer-product``.
+        layer_norms: certified norm of each folded affine map, in graph order.
+        relative_rounding: relative margin by which ``lipschitz`` was widened.
+        float32_slope, float32_offset: ``||feature_float32(x) - f(x)||_2 <= slope ||x||_2 +
+            offset``, with the image x in [0,1] units at the network's own input size.
+    """
+
+    lipschitz: float
+    method: str
+    layer_norms: tuple[float, ...]
+    relative_rounding: float
+    float32_slope: float
+    float32_offset: float
+
+    def float32_error(self, norm: float) -> float:
+        """Bound of ``||feature_float32(x) - f(x)||_2`` for ``||x||_2 = norm``."""
+        return self.float32_slope * norm + self.float32_offset
+
+
+def certified_constants(network: Network | bytes) -> CertifiedConstants:
+    """Certified constants of an encoder given as a network or as ONNX bytes; deterministic.
+
+    Takes seconds for a small encoder; norms are remembered in the network, so that the same
+    model at another input size (``Network.with_input``) costs little more.
+
+    Raises:
+        InvalidModelError, UnsupportedOperatorError: as ``load_network``.
+    """
+    if isinstance(network, bytes):
+        network = load_network(network)
+    constant = lipschitz_constant(network.folded, network.norms)
+    slope, offset = float32_error(network)
+    return CertifiedConstants(
+        lipschitz=constant.value,
+        method=constant.method,
+        layer_norms=constant.layer_norms,
+        relative_rounding=RELATIVE_ROUNDING,
+        float32_slope=slope,
+        float32_offset=offset,
+    )

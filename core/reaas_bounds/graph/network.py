@@ -1,0 +1,124 @@
+"""An encoder as the engine sees it, at its own input size or at a client's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reaas_bounds.errors import InvalidQueryError
+from reaas_bounds.graph.folding import fold, relocated
+from reaas_bounds.graph.linear import LinearMap
+from reaas_bounds.graph.lowering import lower
+from reaas_bounds.graph.maps import Replication, Rescaling
+from reaas_bounds.graph.nodes import Affine, Graph, Input, Node
+from reaas_bounds.graph.window import Shape
+from reaas_bounds.norms.operator import OperatorNorms
+
+
+@dataclass(frozen=True, eq=False)
+class ReplicateChannels:
+    """A grey image [1, h, w] copied to ``channels`` equal channels."""
+
+    channels: int
+
+    def before(self, shape: Shape) -> LinearMap:
+        """The map whose output has ``shape`` (C, h, w)."""
+        if shape[0] != self.channels:
+            raise InvalidQueryError("ops", f"{self.channels} channels do not fit {list(shape)}")
+        return Replication(self.channels, (1, *shape[1:]))
+
+
+@dataclass(frozen=True, eq=False)
+class SeparableResize:
+    """Rescaling ``rows @ image @ cols^T`` of every channel; rows [H, h], cols [W, w], float64."""
+
+    rows: NDArray[np.float64]
+    cols: NDArray[np.float64]
+
+    def before(self, shape: Shape) -> LinearMap:
+        """The map whose output has ``shape`` (C, H, W)."""
+        if shape[1:] != (self.rows.shape[0], self.cols.shape[0]):
+            raise InvalidQueryError(
+                "ops",
+                f"resize to {self.rows.shape[0]}x{self.cols.shape[0]} does not fit {list(shape)}",
+            )
+        rows, cols = (torch.from_numpy(np.array(m, dtype=np.float64)) for m in self.matrices)
+        return Rescaling(rows, cols, shape[0])
+
+    @property
+    def matrices(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Both interpolation matrices."""
+        return self.rows, self.cols
+
+
+LinearOp = ReplicateChannels | SeparableResize
+
+
+class Network:
+    """An encoder ``f``: float64 evaluation and the two graphs that bounds are made from.
+
+    Attributes:
+        executed: operator by operator what ONNX Runtime runs (rounding analysis).
+        folded: the same function with affine chains merged (bounds).
+        norms: certified norms of its maps, remembered; shared by all sizes of one model.
+    """
+
+    def __init__(self, executed: Graph, norms: OperatorNorms) -> None:
+        self.executed = executed
+        self.folded = fold(executed)
+        self.norms = norms
+
+    @property
+    def input_shape(self) -> Shape:
+        """(C, H, W) of the images, L2 radii refer to these pixels."""
+        return self.folded.nodes[0].shape
+
+    @property
+    def feature_dim(self) -> int:
+        """Number d of coordinates of a feature."""
+        return math.prod(self.folded.nodes[-1].shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features [n, d] of images ``x`` [n, C, H, W], float64 in [0,1] units."""
+        return self.folded.forward(x)
+
+    def with_input(self, ops: Sequence[LinearOp]) -> Network:
+        """The encoder with linear ``ops`` (first applied first) in front.
+
+        Its input is the client's own image, so every radius refers to the client's pixels.
+
+        Raises:
+            InvalidQueryError: the ops do not lead to this network's input shape.
+        """
+        maps: list[LinearMap] = []
+        shape = self.input_shape
+        for op in reversed(ops):
+            maps.insert(0, op.before(shape))
+            shape = maps[0].input_shape
+        return Network(_prepended(self.executed, maps), self.norms) if maps else self
+
+
+def _prepended(graph: Graph, maps: Sequence[LinearMap]) -> Graph:
+    zero = torch.zeros((), dtype=torch.float64)
+    nodes: list[Node] = [Input(maps[0].input_shape)]
+    nodes += [Affine(index, linear, zero, zero) for index, linear in enumerate(maps)]
+    shift = len(maps)
+    position = {index: index + shift for index in range(len(graph.nodes))}
+    nodes += [relocated(node, position) for node in graph.nodes[1:]]
+    return Graph(tuple(nodes))
+
+
+def load_network(onnx: bytes) -> Network:
+    """Read an ONNX encoder ``input`` [N,C,H,W] float32 -> ``feature`` [N,d].
+
+    Raises:
+        InvalidModelError: corrupt or hostile file, wrong input or output, weights not finite.
+        UnsupportedOperatorError: an operator that has no certified bound; names node, operator.
+    """
+    return Network(lower(onnx), OperatorNorms())

@@ -1,0 +1,103 @@
+"""The engine's own form of an encoder: a graph of affine maps, ReLUs and sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reaas_bounds.graph.linear import LinearMap
+from reaas_bounds.graph.window import Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """Node 0: the images [n, C, H, W] in [0,1] units."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """``W h + b``.
+
+    ``bias`` is broadcastable to the output shape; ``bias_magnitude`` bounds the absolute sum of
+    the terms that were added to make it (batch normalisation: ``|b| + |mean * scale|``).
+    """
+
+    source: int
+    linear: LinearMap
+    bias: Tensor
+    bias_magnitude: Tensor
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of one output."""
+        return self.linear.output_shape
+
+
+@dataclass(frozen=True, eq=False)
+class Relu:
+    """``max(h, 0)`` entrywise."""
+
+    source: int
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """Sum of two activations of one shape (a residual connection)."""
+
+    left: int
+    right: int
+    shape: Shape
+
+
+Node = Input | Affine | Relu | Sum
+
+
+def sources(node: Node) -> tuple[int, ...]:
+    """Indices of the nodes that ``node`` reads."""
+    match node:
+        case Input():
+            return ()
+        case Affine() | Relu():
+            return (node.source,)
+        case Sum():
+            return (node.left, node.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes in topological order; node 0 is the input, the last one the feature [n, d]."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def consumers(self) -> list[list[int]]:
+        """For each node the nodes that read it, with repetition."""
+        readers: list[list[int]] = [[] for _ in self.nodes]
+        for index, node in enumerate(self.nodes):
+            for source in sources(node):
+                readers[source].append(index)
+        return readers
+
+    def activations(self, x: Tensor) -> list[Tensor]:
+        """Values of every node for ``x`` [n, C, H, W] (float64); entry k is [n, *shape_k]."""
+        values: list[Tensor] = []
+        for node in self.nodes:
+            match node:
+                case Input():
+                    values.append(x)
+                case Affine():
+                    values.append(node.linear.apply(values[node.source]) + node.bias)
+                case Relu():
+                    values.append(torch.relu(values[node.source]))
+                case Sum():
+                    values.append(values[node.left] + values[node.right])
+        return values
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The feature [n, d] of ``x`` [n, C, H, W]."""
+        return self.activations(x)[-1]

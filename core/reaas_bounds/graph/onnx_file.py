@@ -1,0 +1,129 @@
+"""Reads ONNX bytes from an untrusted source: nothing outside the bytes is opened or believed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from reaas_bounds.errors import InvalidModelError, UnsupportedOperatorError
+from reaas_bounds.graph.window import Shape
+
+# An encoder of the kind served here has a few MB; the limits leave room for a large ResNet and
+# keep a hostile file from claiming the machine's memory.
+MAX_MODEL_BYTES = 512 * 2**20
+MAX_ACTIVATION = 2**24  # entries of one activation of one image (128 MiB in float64)
+
+_ITEM_BYTES: dict[int, int] = {
+    int(onnx.TensorProto.FLOAT): 4,
+    int(onnx.TensorProto.INT64): 8,
+    int(onnx.TensorProto.BOOL): 1,
+}
+
+
+def parse(data: bytes) -> onnx.GraphProto:
+    """The graph of a well-formed ONNX file.
+
+    Raises:
+        InvalidModelError: not ONNX, larger than 512 MiB, or with external or sparse tensors.
+        UnsupportedOperatorError: an operator of a foreign domain or with a subgraph.
+    """
+    if len(data) > MAX_MODEL_BYTES:
+        raise InvalidModelError(f"the file has {len(data)} bytes, the limit is {MAX_MODEL_BYTES}")
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise InvalidModelError("the bytes are no ONNX file") from error
+    _refuse_foreign(model)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise InvalidModelError(f"the ONNX checker refuses the file: {error}") from error
+    return model.graph
+
+
+def _refuse_foreign(model: onnx.ModelProto) -> None:
+    graph = model.graph
+    if not graph.node:
+        raise InvalidModelError("the bytes are no ONNX file, or its graph has no node")
+    if graph.sparse_initializer or model.training_info:
+        raise InvalidModelError("sparse weights and training graphs are not supported")
+    if model.functions:
+        raise UnsupportedOperatorError(model.functions[0].name, "a model-local function")
+    for tensor in graph.initializer:
+        _refuse_external(tensor)
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            raise UnsupportedOperatorError(label(node), f"{node.domain}.{node.op_type}")
+        for attribute in node.attribute:
+            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                raise UnsupportedOperatorError(label(node), f"{node.op_type} with a subgraph")
+            if attribute.HasField("t"):
+                _refuse_external(attribute.t)
+
+
+def _refuse_external(tensor: onnx.TensorProto) -> None:
+    if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise InvalidModelError(f"tensor {tensor.name!r} lies outside of the file")
+
+
+def label(node: onnx.NodeProto) -> str:
+    """The node's name, or its first output's where it has none."""
+    return str(node.name or (node.output[0] if node.output else node.op_type))
+
+
+def read_tensor(tensor: onnx.TensorProto, name: str) -> NDArray[np.generic]:
+    """A constant of the file as an array: float32, int64 or bool, finite, of its stated size."""
+    item = _ITEM_BYTES.get(tensor.data_type)
+    if item is None:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        raise InvalidModelError(f"tensor {name!r} has type {kind}; weights must be FLOAT")
+    claimed = math.prod(tensor.dims) * item
+    if tensor.raw_data and len(tensor.raw_data) != claimed:
+        raise InvalidModelError(
+            f"tensor {name!r} claims {claimed} bytes and holds {len(tensor.raw_data)}"
+        )
+    try:
+        array: NDArray[np.generic] = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError) as error:
+        raise InvalidModelError(f"tensor {name!r} does not fit its shape: {error}") from error
+    if not np.isfinite(array).all():
+        raise InvalidModelError(f"tensor {name!r} holds values that are not finite")
+    return array
+
+
+def image_shape(graph: onnx.GraphProto) -> Shape:
+    """(C, H, W) of the one input [N, C, H, W].
+
+    Raises:
+        InvalidModelError: more inputs, another rank or type, or sizes that are not fixed.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise InvalidModelError(
+            f"an encoder has one input and one output, this file has {len(inputs)} and "
+            f"{len(graph.output)}"
+        )
+    kind = inputs[0].type.tensor_type
+    dims = list(kind.shape.dim)
+    if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or dims[0].dim_value > 0:
+        raise InvalidModelError(
+            f"input {inputs[0].name!r} must be FLOAT [N, C, H, W] with a free N"
+        )
+    shape = tuple(int(dim.dim_value) for dim in dims[1:])
+    check_activation(shape, inputs[0].name)
+    return shape
+
+
+def check_activation(shape: Shape, name: str) -> None:
+    """Refuse an activation with no entries or with more than the limit."""
+    if min(shape, default=0) < 1 or math.prod(shape) > MAX_ACTIVATION:
+        raise InvalidModelError(
+            f"activation {name!r} has shape {list(shape)}; every size must be at least 1 and "
+            f"their product at most {MAX_ACTIVATION}"
+        )
