@@ -45,12 +45,13 @@ class RpcName:
 class Meter:
     """All metrics of one service process.
 
-    Client labels are bounded: `metered_clients` by name, everybody else as "other".
+    Client labels are bounded: the first clients to be known by name, everybody else as "other".
     """
 
-    def __init__(self, metered_clients: Iterable[str] = ()) -> None:
+    def __init__(self, max_metered_clients: int) -> None:
         self.registry = registry = CollectorRegistry()
-        self.metered_clients = frozenset(metered_clients) | {ANONYMOUS}
+        self._max_metered_clients = max_metered_clients
+        self._metered_clients: set[str] = set()
         self._queries = Counter("reaas_queries", "Inputs answered.", _COST, registry=registry)
         self._request_bytes = Counter(
             "reaas_request_bytes",
@@ -86,11 +87,17 @@ class Meter:
             "reaas_pending_inputs", "Inputs waiting or in work.", registry=registry
         )
 
+    def know_clients(self, client_ids: Iterable[str]) -> None:
+        """Give clients labels of their own, as long as there is room; they keep them for good."""
+        for client_id in client_ids:
+            if len(self._metered_clients) < self._max_metered_clients:
+                self._metered_clients.add(client_id)
+
     def charge(
         self, client: str, scheme: str, phase: str, cost: Cost, request: int, response: int
     ) -> None:
         """Count one answered message; `request` and `response` are serialized sizes in bytes."""
-        label = client if client in self.metered_clients else OTHER
+        label = client if client == ANONYMOUS or client in self._metered_clients else OTHER
         labels = (label, cost.api, scheme, phase, cost.model)
         self._queries.labels(*labels).inc(cost.queries)
         self._request_bytes.labels(*labels).inc(request + FRAME_BYTES)

@@ -38,6 +38,7 @@ class RunningServer(Generic[S]):
         self.port = 0
         self.metrics_port = 0
         self._interceptor = CallInterceptor(keys, meter, settings.default_deadline_s)
+        self._take_keys(keys)
         self._server = grpc.aio.server(
             interceptors=[self._interceptor], options=channel_options(settings)
         )
@@ -104,7 +105,7 @@ class RunningServer(Generic[S]):
         while True:
             try:
                 await asyncio.to_thread(self.servicer.refresh)
-                self._interceptor.keys = load_keys(self.settings)
+                self._take_keys(load_keys(self.settings))
             except ConfigurationError as error:
                 _log.error("API keys not taken over", why=str(error))
             except Exception:
@@ -112,6 +113,10 @@ class RunningServer(Generic[S]):
             usable = bool(self.servicer.repository.served())
             await self._report(serving if usable else not_serving)
             await asyncio.sleep(self.settings.model_poll_s)
+
+    def _take_keys(self, keys: ApiKeys) -> None:
+        self._interceptor.keys = keys
+        self.meter.know_clients(keys.client_ids)
 
     async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", self.servicer.descriptor.full_name):
@@ -143,9 +148,10 @@ async def start_server(
 
     Raises ConfigurationError with what to change.
     """
-    keys = load_keys(settings)
-    meter = Meter(keys.client_ids[: settings.max_metered_clients])
-    running = RunningServer(settings, servicer(settings, meter), keys, meter)
+    if not settings.models_dir.is_dir():
+        raise ConfigurationError(f"models_dir {settings.models_dir} is not a directory")
+    meter = Meter(settings.max_metered_clients)
+    running = RunningServer(settings, servicer(settings, meter), load_keys(settings), meter)
     await running.start(register)
     return running
 
