@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.support.models import conv_encoder, publish
 
@@ -15,3 +17,10 @@ def models_dir(tmp_path: Path) -> Path:
     root = tmp_path / "models"
     publish(root, conv_encoder())
     return root
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A service's `main` sets logs up for its whole process; the next test is another one."""
+    yield
+    structlog.reset_defaults()

@@ -304,13 +304,13 @@ async def test_64_images_of_224x224_float32_pass_both_ways(models_dir: Path) -> 
     assert len(reply.features.data) == len(data)
 
 
-@pytest.mark.parametrize(("allowed_every_s", "survives"), [(0.1, True), (60.0, False)])
+@pytest.mark.parametrize(("allowed_every_s", "survives"), [(0.5, True), (300.0, False)])
 async def test_frequent_pings_survive_a_long_call(
     models_dir: Path, allowed_every_s: float, survives: bool
 ) -> None:
     """The second case shows what gRPC's own limit (300 s) does to a client that keeps alive."""
     options = [
-        ("grpc.keepalive_time_ms", 500),
+        ("grpc.keepalive_time_ms", 1000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]
@@ -319,7 +319,7 @@ async def test_frequent_pings_survive_a_long_call(
         grpc.aio.insecure_channel(server.address, options=options) as channel,
     ):
         call = EncoderServiceStub(channel).Encode(request("slow"))
-        await asyncio.wait({asyncio.create_task(call.code())}, timeout=4)
+        await asyncio.wait({asyncio.create_task(call.code())}, timeout=6 if survives else 20)
         server.servicer.release.set()
         if survives:
             assert (await call).model.name == "slow"

@@ -24,5 +24,4 @@ def configure_logs(form: Literal["json", "console"]) -> None:
         processors=common + last,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )

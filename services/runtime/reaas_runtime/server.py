@@ -84,12 +84,13 @@ class RunningServer(Generic[S]):
         await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
         # What is left are streams of health and reflection, which never end by themselves.
-        await self._server.stop(None)
+        await self.close()
         await stopping
-        await self._free()
         _log.info("stopped")
 
-    async def _free(self) -> None:
+    async def close(self) -> None:
+        """Cut off what still runs, then free ports, workers and models."""
+        await self._server.stop(None)
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait({self._watcher})
@@ -152,7 +153,11 @@ async def start_server(
         raise ConfigurationError(f"models_dir {settings.models_dir} is not a directory")
     meter = Meter(settings.max_metered_clients)
     running = RunningServer(settings, servicer(settings, meter), load_keys(settings), meter)
-    await running.start(register)
+    try:
+        await running.start(register)
+    except BaseException:
+        await running.close()
+        raise
     return running
 
 
@@ -170,7 +175,7 @@ def channel_options(settings: ServiceSettings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_permit_without_calls", 1),
         (
-            "grpc.http2.min_recv_ping_interval_without_data_ms",
+            "grpc.http2.min_ping_interval_without_data_ms",
             round(1000 * settings.min_client_ping_s),
         ),
         ("grpc.max_connection_age_ms", round(1000 * settings.max_connection_age_s)),
