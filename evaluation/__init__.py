@@ -1,0 +1,1 @@
+"""Evaluations of REaaS through its public SDK."""
