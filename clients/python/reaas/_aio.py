@@ -110,9 +110,8 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AsyncIterator[Features]:
         """See `Client.encode_stream`; `batches` may be asynchronous."""
-        deadline = Deadline(timeout)
         ready = _each(lambda inputs: encode_batch(inputs, model), batches)
-        return self._transport.stream(FEATURE, ready, self._purpose(phase), deadline)
+        return self._transport.stream(FEATURE, ready, self._purpose(phase), timeout)
 
     def perturb_stream(
         self,
@@ -127,18 +126,16 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AsyncIterator[Radii]:
         """See `Client.perturb_stream`; `batches` may be asynchronous."""
-        deadline = Deadline(timeout)
         ready = _each(
             lambda pair: perturb_batch(*pair, model, method, max_steps, relative_tolerance), batches
         )
-        return self._transport.stream(F2IPERTURB, ready, self._purpose(phase), deadline)
+        return self._transport.stream(F2IPERTURB, ready, self._purpose(phase), timeout)
 
     async def radius_from_constant(
         self, inputs: NDArray[Any], feature_radii: NDArray[Any], model: ModelRef | str
     ) -> NDArray[np.float64]:
         """See `Client.radius_from_constant`."""
-        info = find_model(await self.models(), as_ref(model))
-        return radius_from_constant(info, inputs, feature_radii)
+        return radius_from_constant(await self.model(model), inputs, feature_radii)
 
     async def models(self, service: str | None = None) -> list[ModelInfo]:
         """See `Client.models`."""
@@ -146,6 +143,10 @@ class AsyncClient:
         request = model_pb2.ListModelsRequest()
         reply = await self._transport.ask(name, "ListModels", request, purpose)
         return [read_model_info(model) for model in reply.models]
+
+    async def model(self, model: ModelRef | str, service: str | None = None) -> ModelInfo:
+        """See `Client.model`."""
+        return find_model(await self.models(service), as_ref(model))
 
     async def info(self, service: str | None = None) -> ServiceInfo:
         """See `Client.info`."""

@@ -1,26 +1,27 @@
-"""How the asynchronous client talks; the same three ways as `_transport`, on the event loop."""
+"""How the asynchronous client talks: as `_transport`, on the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from typing import Any, Generic
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar
 
 from grpc import aio
 
 from reaas._channel import ChannelOptions
-from reaas._errors import error_of_call
+from reaas._errors import UNDECODABLE_REPLY, ProtocolError, error_of_call
+from reaas._flow import BatchFlow, Outgoing, Timed
 from reaas._info import read_service_info
 from reaas._model import Limits, Service
-from reaas._protocol import Answer, Api, Batch, Expected, Reply, Request, expected
-from reaas._retry import Backoff, Deadline
+from reaas._protocol import Answer, Api, Batch, Reply, Request
+from reaas._retry import UNLIMITED, Backoff, Deadline
 from reaas._session import Metadata, Purpose, Session
-from reaas._stream import StreamState
 from reaas.v1 import encoder_pb2_grpc, f2i_pb2_grpc, model_pb2
 
+Item = TypeVar("Item")
 _log = logging.getLogger("reaas")
 _STUBS: dict[Service, Callable[[aio.Channel], Any]] = {
     Service.ENCODER: encoder_pb2_grpc.EncoderServiceStub,
@@ -55,7 +56,9 @@ class _Sending(Generic[Request, Reply]):
         """The reply, after as many attempts as the options allow. Raises ReaasError."""
         while True:
             try:
-                reply: Reply = await self._call
+                reply: Reply | None = await self._call
+                if reply is None:  # So grpc.aio says that it could not be parsed.
+                    raise ProtocolError(f"{self._address}: {UNDECODABLE_REPLY}")
                 return reply
             except aio.AioRpcError as failed:
                 error = error_of_call(failed, self._address)
@@ -85,10 +88,17 @@ class AsyncTransport:
         for channel in self._channels.values():
             await channel.close()
 
-    async def ask(self, service: Service, rpc: str, request: Any, purpose: Purpose) -> Any:
+    async def ask(
+        self,
+        service: Service,
+        rpc: str,
+        request: Any,
+        purpose: Purpose,
+        deadline: Deadline = UNLIMITED,
+    ) -> Any:
         """One call that is not metered."""
         timeout_s = self._session.options.info_timeout_s
-        return await self._send(service, rpc, request, purpose, timeout_s, Deadline(None)).result()
+        return await self._send(service, rpc, request, purpose, timeout_s, deadline).result()
 
     async def call(
         self,
@@ -97,56 +107,60 @@ class AsyncTransport:
         purpose: Purpose,
         deadline: Deadline,
     ) -> Answer:
-        """A batch in as many messages as it needs, a few of them on their way at once."""
-        limits, options = await self._limits_of(api.service, purpose), self._session.options
-        slices = batch.split(limits, options.preferred_message_bytes)
-        at_once = options.messages_in_flight
-        window: deque[tuple[Expected, _Sending[Request, Reply]]] = deque()
-        parts: list[Answer] = []
-        try:
-            for index, part in enumerate(slices):
-                if len(window) == at_once:
-                    parts.append(await self._finish(api, window, purpose))
-                rounds = math.ceil((len(slices) - index) / at_once)
-                until = deadline.share(rounds) if api.divides_time else deadline
-                request = batch.request(part)
-                timeout_s = limits.default_timeout_s
-                sending = self._send(api.service, api.unary, request, purpose, timeout_s, until)
-                window.append((expected(request), sending))
-            while window:
-                parts.append(await self._finish(api, window, purpose))
-        finally:
-            for _, sending in window:
-                sending.cancel()
-        return api.join(parts)
+        """One batch, in as many messages as it needs."""
+        limits = await self._limits_of(api.service, purpose, deadline)
+        source = _each([(batch, deadline)])
+        (answer,) = [answer async for answer in self._run(api, source, limits, purpose)]
+        return answer
 
     async def stream(
         self,
         api: Api[Request, Reply, Answer],
         batches: AsyncIterable[Batch[Request]],
         purpose: Purpose,
-        deadline: Deadline,
+        timeout: float | None,
     ) -> AsyncIterator[Answer]:
-        """Many batches over one stream: an answer for each, in order."""
-        limits = await self._limits_of(api.service, purpose)
-        state = StreamState(api, limits, self._session.options.preferred_message_bytes)
-        address, stub = self._reach(api.service)
-        call = getattr(stub, api.stream)(
-            state.outgoing_async(batches),
-            timeout=deadline.left(),
-            metadata=self._session.metadata(purpose),
-        )
+        """Many batches: an answer for each, in order. `timeout` is for each batch."""
+        limits = await self._limits_of(api.service, purpose, Deadline(timeout))
+        timed = ((batch, Deadline(timeout)) async for batch in batches)
+        async with aclosing(self._run(api, timed, limits, purpose)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def _run(
+        self,
+        api: Api[Request, Reply, Answer],
+        batches: AsyncIterable[Timed[Request]],
+        limits: Limits,
+        purpose: Purpose,
+    ) -> AsyncGenerator[Answer, None]:
+        """Sends the messages, `messages_in_flight` at once; yields the answer to each batch."""
+        options = self._session.options
+        flow = BatchFlow(api, limits, options)
+        window: deque[tuple[Outgoing[Request], _Sending[Request, Reply]]] = deque()
+
+        async def finish_oldest() -> list[Answer]:
+            sent, sending = window[0]  # It stays there, to be cancelled, until it is answered.
+            reply = await sending.result()
+            window.popleft()
+            self._session.account(api, sent.want, reply, purpose)
+            return flow.incoming(sent, reply)
+
         try:
-            async for reply in call:
-                self._session.account(api, state.next_expected(), reply, purpose)
-                answer = state.take(reply)
-                if answer is not None:
+            async for out in flow.outgoing_async(batches):
+                if len(window) == options.messages_in_flight:
+                    for answer in await finish_oldest():
+                        yield answer
+                timeout_s, until = limits.default_timeout_s, out.deadline
+                sending = self._send(api.service, api.rpc, out.request, purpose, timeout_s, until)
+                window.append((out, sending))
+            while window:
+                for answer in await finish_oldest():
                     yield answer
-        except aio.AioRpcError as failed:
-            raise error_of_call(failed, address) from failed
         finally:
-            call.cancel()
-        state.finish()
+            for _, sending in window:
+                sending.cancel()
+        flow.finish()
 
     def _reach(self, service: Service) -> tuple[str, Any]:
         """Address and stub of a service; the channel is opened where it is needed first."""
@@ -169,20 +183,14 @@ class AsyncTransport:
         multicallable = getattr(stub, rpc)
         return _Sending(multicallable, request, metadata, address, timeout_s, deadline, options)
 
-    async def _finish(
-        self,
-        api: Api[Request, Reply, Answer],
-        window: deque[tuple[Expected, _Sending[Request, Reply]]],
-        purpose: Purpose,
-    ) -> Answer:
-        want, sending = window[0]  # It stays in the window, to be cancelled, until it is answered.
-        reply = await sending.result()
-        window.popleft()
-        self._session.account(api, want, reply, purpose)
-        return api.read(want, reply)
-
-    async def _limits_of(self, service: Service, purpose: Purpose) -> Limits:
+    async def _limits_of(self, service: Service, purpose: Purpose, deadline: Deadline) -> Limits:
         if service not in self._limits:
-            reply = await self.ask(service, "GetInfo", model_pb2.GetInfoRequest(), purpose)
+            request = model_pb2.GetInfoRequest()
+            reply = await self.ask(service, "GetInfo", request, purpose, deadline)
             self._limits[service] = read_service_info(reply).limits
         return self._limits[service]
+
+
+async def _each(items: Iterable[Item]) -> AsyncIterator[Item]:
+    for item in items:
+        yield item

@@ -156,10 +156,11 @@ def is_loopback(address: str) -> bool:
     """Whether a gRPC target never leaves this machine. A name counts only if it is `localhost`."""
     if address.startswith(("unix:", "unix-abstract:")):
         return True
-    rest = address.rpartition("/")[2]  # dns:///host:port, dns://resolver/host:port
+    if address.startswith("dns://"):  # dns:///host:port, dns://resolver/host:port
+        address = address.rpartition("/")[2]
     for prefix in ("dns:", "ipv4:", "ipv6:"):
-        rest = rest.removeprefix(prefix)
-    return all(_is_loopback_host(host) for host in rest.split(","))
+        address = address.removeprefix(prefix)
+    return all(_is_loopback_host(host) for host in address.split(","))
 
 
 def _is_loopback_host(host_and_port: str) -> bool:

@@ -122,14 +122,14 @@ class Client:
         phase: str = Phase.TEST,
         timeout: float | None = None,
     ) -> Iterator[Features]:
-        """As `encode` for many batches over one stream: an answer for each, in order.
+        """As `encode` for many batches: an answer for each, in order, `timeout` for each.
 
-        Batches are taken as the service keeps up. A stream that breaks raises and is not retried;
-        every answer before that is good.
+        A few messages are on their way at once; batches are taken as the service keeps up. The
+        first failure ends it, and every answer before that is good. Raises DigestMismatchError
+        where the encoder changes on the way.
         """
-        deadline = Deadline(timeout)
         ready = (encode_batch(inputs, model) for inputs in batches)
-        return self._transport.stream(FEATURE, ready, self._purpose(phase), deadline)
+        return self._transport.stream(FEATURE, ready, self._purpose(phase), timeout)
 
     def perturb_stream(
         self,
@@ -142,13 +142,12 @@ class Client:
         phase: str = Phase.TEST,
         timeout: float | None = None,
     ) -> Iterator[Radii]:
-        """As `perturb` for many (inputs, feature_radii) over one stream; see `encode_stream`."""
-        deadline = Deadline(timeout)
+        """As `perturb` for many (inputs, feature_radii); see `encode_stream`."""
         ready = (
             perturb_batch(inputs, radii, model, method, max_steps, relative_tolerance)
             for inputs, radii in batches
         )
-        return self._transport.stream(F2IPERTURB, ready, self._purpose(phase), deadline)
+        return self._transport.stream(F2IPERTURB, ready, self._purpose(phase), timeout)
 
     def radius_from_constant(
         self, inputs: NDArray[Any], feature_radii: NDArray[Any], model: ModelRef | str
@@ -158,14 +157,21 @@ class Client:
         R = max(0, (R' - 2 slope ||x|| - 2 offset) / (L + slope)), for inputs of the encoder's own
         shape. Deterministic. `perturb` finds larger ones, for every input shape.
         """
-        info = find_model(self.models(), as_ref(model))
-        return radius_from_constant(info, inputs, feature_radii)
+        return radius_from_constant(self.model(model), inputs, feature_radii)
 
     def models(self, service: str | None = None) -> list[ModelInfo]:
         """The models that a service has, `encoder` (where there is one) or `f2i`; no query."""
         name, purpose = self._session.any_service(service), Purpose(self._scheme)
         reply = self._transport.ask(name, "ListModels", model_pb2.ListModelsRequest(), purpose)
         return [read_model_info(model) for model in reply.models]
+
+    def model(self, model: ModelRef | str, service: str | None = None) -> ModelInfo:
+        """The one model that `model` names now, the latest where it names no version; no query.
+
+        Its `ref` has the digest: queries that name it are never answered by another encoder.
+        Raises ModelNotFoundError.
+        """
+        return find_model(self.models(service), as_ref(model))
 
     def info(self, service: str | None = None) -> ServiceInfo:
         """What a service is and allows, `encoder` (where there is one) or `f2i`; no query."""

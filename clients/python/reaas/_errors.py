@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 ERROR_DOMAIN = "reaas"
+UNDECODABLE_REPLY = "the reply is not the message that the contract names"
 _DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -138,7 +139,7 @@ def error_of_call(call: _FailedCall, address: str) -> ReaasError:
     kind = _BY_REASON.get(details.reason) or _BY_CODE.get(code, ServerError)
     message = call.details() or code.name
     if message.startswith("Exception deserializing response"):  # said by gRPC on this side
-        kind, message = ProtocolError, "the reply is not the message that the contract names"
+        kind, message = ProtocolError, UNDECODABLE_REPLY
     if not details.reason:  # Not a sentence of a REaaS service: say where it comes from.
         message = f"{address}: {message} ({code.name})"
     return kind(

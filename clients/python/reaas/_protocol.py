@@ -64,10 +64,8 @@ class Api(Generic[Request, Reply, Answer]):
     name: str
     """Label `api` of the meters."""
     service: Service
-    unary: str
-    """Name of the RPC for one message."""
-    stream: str
-    """Name of the RPC for many."""
+    rpc: str
+    """Name of the RPC."""
     read: Callable[[Expected, Reply], Answer]
     join: Callable[[Sequence[Answer]], Answer]
     divides_time: bool
@@ -267,8 +265,7 @@ def join_radii(parts: Sequence[Radii]) -> Radii:
 FEATURE: Api[encoder_pb2.EncodeRequest, encoder_pb2.EncodeResponse, Features] = Api(
     name="feature",
     service=Service.ENCODER,
-    unary="Encode",
-    stream="EncodeStream",
+    rpc="Encode",
     read=read_features,
     join=join_features,
     divides_time=False,
@@ -276,8 +273,7 @@ FEATURE: Api[encoder_pb2.EncodeRequest, encoder_pb2.EncodeResponse, Features] = 
 F2IPERTURB: Api[f2i_pb2.PerturbRequest, f2i_pb2.PerturbResponse, Radii] = Api(
     name="f2iperturb",
     service=Service.F2I,
-    unary="Perturb",
-    stream="PerturbStream",
+    rpc="Perturb",
     read=read_radii,
     join=join_radii,
     divides_time=True,

@@ -45,6 +45,9 @@ class Deadline:
         return part
 
 
+UNLIMITED = Deadline(None)
+
+
 class Backoff:
     """Waits between the attempts of one message: doubling, with jitter, within `retry_for_s`."""
 

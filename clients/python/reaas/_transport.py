@@ -1,9 +1,8 @@
-"""How the synchronous client talks: one message with its retries, a split batch, a stream."""
+"""How the synchronous client talks: one message with its retries, a few messages at once."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,12 +12,12 @@ import grpc
 
 from reaas._channel import ChannelOptions
 from reaas._errors import error_of_call
+from reaas._flow import BatchFlow, Outgoing, Timed
 from reaas._info import read_service_info
 from reaas._model import Limits, Service
-from reaas._protocol import Answer, Api, Batch, Expected, Reply, Request, expected
-from reaas._retry import Backoff, Deadline
+from reaas._protocol import Answer, Api, Batch, Reply, Request
+from reaas._retry import UNLIMITED, Backoff, Deadline
 from reaas._session import Metadata, Purpose, Session
-from reaas._stream import StreamState
 from reaas.v1 import encoder_pb2_grpc, f2i_pb2_grpc, model_pb2
 
 _log = logging.getLogger("reaas")
@@ -86,10 +85,17 @@ class Transport:
         for channel in self._channels.values():
             channel.close()
 
-    def ask(self, service: Service, rpc: str, request: Any, purpose: Purpose) -> Any:
+    def ask(
+        self,
+        service: Service,
+        rpc: str,
+        request: Any,
+        purpose: Purpose,
+        deadline: Deadline = UNLIMITED,
+    ) -> Any:
         """One call that is not metered."""
         timeout_s = self._session.options.info_timeout_s
-        return self._send(service, rpc, request, purpose, timeout_s, Deadline(None)).result()
+        return self._send(service, rpc, request, purpose, timeout_s, deadline).result()
 
     def call(
         self,
@@ -98,58 +104,55 @@ class Transport:
         purpose: Purpose,
         deadline: Deadline,
     ) -> Answer:
-        """A batch in as many messages as it needs, a few of them on their way at once."""
-        limits, options = self._limits_of(api.service, purpose), self._session.options
-        slices = batch.split(limits, options.preferred_message_bytes)
-        at_once = options.messages_in_flight
-        window: deque[tuple[Expected, _Sending[Request, Reply]]] = deque()
-        parts: list[Answer] = []
-        try:
-            for index, part in enumerate(slices):
-                if len(window) == at_once:
-                    parts.append(self._finish(api, window, purpose))
-                rounds = math.ceil((len(slices) - index) / at_once)
-                until = deadline.share(rounds) if api.divides_time else deadline
-                request = batch.request(part)
-                timeout_s = limits.default_timeout_s
-                sending = self._send(api.service, api.unary, request, purpose, timeout_s, until)
-                window.append((expected(request), sending))
-            while window:
-                parts.append(self._finish(api, window, purpose))
-        finally:
-            for _, sending in window:
-                sending.cancel()
-        return api.join(parts)
+        """One batch, in as many messages as it needs."""
+        limits = self._limits_of(api.service, purpose, deadline)
+        (answer,) = self._run(api, [(batch, deadline)], limits, purpose)
+        return answer
 
     def stream(
         self,
         api: Api[Request, Reply, Answer],
         batches: Iterable[Batch[Request]],
         purpose: Purpose,
-        deadline: Deadline,
+        timeout: float | None,
     ) -> Iterator[Answer]:
-        """Many batches over one stream: an answer for each, in order."""
-        limits, address = self._limits_of(api.service, purpose), self._address(api.service)
-        state = StreamState(api, limits, self._session.options.preferred_message_bytes)
-        call = getattr(self._stubs[api.service], api.stream)(
-            state.outgoing(batches),
-            timeout=deadline.left(),
-            metadata=self._session.metadata(purpose),
-        )
-        try:
-            for reply in call:
-                self._session.account(api, state.next_expected(), reply, purpose)
-                answer = state.take(reply)
-                if answer is not None:
-                    yield answer
-        except grpc.RpcError as failed:
-            raise error_of_call(failed, address) from failed
-        finally:
-            call.cancel()
-        state.finish()
+        """Many batches: an answer for each, in order. `timeout` is for each batch."""
+        limits = self._limits_of(api.service, purpose, Deadline(timeout))
+        timed = ((batch, Deadline(timeout)) for batch in batches)
+        yield from self._run(api, timed, limits, purpose)
 
-    def _address(self, service: Service) -> str:
-        return self._session.endpoint(service).address
+    def _run(
+        self,
+        api: Api[Request, Reply, Answer],
+        batches: Iterable[Timed[Request]],
+        limits: Limits,
+        purpose: Purpose,
+    ) -> Iterator[Answer]:
+        """Sends the messages, `messages_in_flight` at once; yields the answer to each batch."""
+        options = self._session.options
+        flow = BatchFlow(api, limits, options)
+        window: deque[tuple[Outgoing[Request], _Sending[Request, Reply]]] = deque()
+
+        def finish_oldest() -> list[Answer]:
+            sent, sending = window[0]  # It stays there, to be cancelled, until it is answered.
+            reply = sending.result()
+            window.popleft()
+            self._session.account(api, sent.want, reply, purpose)
+            return flow.incoming(sent, reply)
+
+        try:
+            for out in flow.outgoing(batches):
+                if len(window) == options.messages_in_flight:
+                    yield from finish_oldest()
+                timeout_s, until = limits.default_timeout_s, out.deadline
+                sending = self._send(api.service, api.rpc, out.request, purpose, timeout_s, until)
+                window.append((out, sending))
+            while window:
+                yield from finish_oldest()
+        finally:
+            for _, sending in window:
+                sending.cancel()
+        flow.finish()
 
     def _send(
         self,
@@ -160,25 +163,14 @@ class Transport:
         timeout_s: float | None,
         deadline: Deadline,
     ) -> _Sending[Any, Any]:
-        address = self._address(service)
+        address = self._session.endpoint(service).address
         multicallable = getattr(self._stubs[service], rpc)
         metadata, options = self._session.metadata(purpose), self._session.options
         return _Sending(multicallable, request, metadata, address, timeout_s, deadline, options)
 
-    def _finish(
-        self,
-        api: Api[Request, Reply, Answer],
-        window: deque[tuple[Expected, _Sending[Request, Reply]]],
-        purpose: Purpose,
-    ) -> Answer:
-        want, sending = window[0]  # It stays in the window, to be cancelled, until it is answered.
-        reply = sending.result()
-        window.popleft()
-        self._session.account(api, want, reply, purpose)
-        return api.read(want, reply)
-
-    def _limits_of(self, service: Service, purpose: Purpose) -> Limits:
+    def _limits_of(self, service: Service, purpose: Purpose, deadline: Deadline) -> Limits:
         if service not in self._limits:
-            reply = self.ask(service, "GetInfo", model_pb2.GetInfoRequest(), purpose)
+            request = model_pb2.GetInfoRequest()
+            reply = self.ask(service, "GetInfo", request, purpose, deadline)
             self._limits[service] = read_service_info(reply).limits
         return self._limits[service]

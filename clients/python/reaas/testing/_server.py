@@ -35,7 +35,7 @@ class FakeServer:
     """A REaaS server with linear encoders; a context manager that serves while it is open.
 
     `api_keys` maps keys to client ids; None: every caller is `anonymous`. `port` 0 takes a free
-    one. All of it runs on threads of this process.
+    one. With `credentials` it speaks TLS. All of it runs on threads of this process.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class FakeServer:
         max_batch_inputs: int = 1024,
         max_request_bytes: int = 256 * 2**20,
         default_deadline_s: float = 60.0,
+        credentials: grpc.ServerCredentials | None = None,
         port: int = 0,
     ) -> None:
         self.models = list(models)
@@ -66,6 +67,7 @@ class FakeServer:
         self.tamper: Callable[[Any], Any] = lambda reply: reply
         """Called with each reply before it is sent, to change it or to change the server."""
         self._failures: deque[RefusedError] = deque()
+        self._credentials = credentials
         self._port = port
         self._server: grpc.Server | None = None
         self._lock = threading.Lock()
@@ -85,7 +87,10 @@ class FakeServer:
         server = grpc.server(ThreadPoolExecutor(max_workers=8), options=_UNLIMITED)
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(_Encoder(self), server)
         f2i_pb2_grpc.add_F2IServiceServicer_to_server(_F2I(self), server)
-        self._port = server.add_insecure_port(self.address)
+        if self._credentials is None:
+            self._port = server.add_insecure_port(self.address)
+        else:
+            self._port = server.add_secure_port(self.address, self._credentials)
         server.start()
         self._server = server
 
