@@ -14,24 +14,28 @@ from numpy.typing import NDArray
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 _SEED = 0
+# Each round puts another image, in other company, at every position.
+_ROUNDS = 3
 
 
 def bit_exact_sizes(run: Run, input_shape: tuple[int, ...], sizes: Sequence[int]) -> list[int]:
     """The sizes, ascending, at which `run` gives every image the bits it has in the largest size.
 
-    Every image of a largest batch goes through every position of every size. The largest size stays
-    only with positions that agree; where even they differ, the answer is [1]: an image alone has no
-    neighbours to depend on. Also warms every size up.
+    Random images in changing company go through every position of every size. Where even the
+    largest size disagrees with itself the answer is [1]: an image alone has no neighbours to depend
+    on. Also warms every size up.
     """
     ascending = sorted(set(sizes))
     largest = ascending[-1]
-    generator = np.random.default_rng(_SEED)
-    images = generator.random((largest, *input_shape), dtype=np.float32)  # [largest, ...]
-    reference = run(images)  # [largest, d]
-    if not _agrees(run, images, reference, largest):
-        run(images[:1])
-        return [1]
-    return [s for s in ascending if s == largest or _agrees(run, images, reference, s)]
+    random = np.random.default_rng(_SEED)
+    images = random.random((2 * largest, *input_shape), dtype=np.float32)  # [2 largest, ...]
+    reference = np.concatenate([run(images[:largest]), run(images[largest:])])  # [2 largest, d]
+    orders = [random.permutation(2 * largest) for _ in range(_ROUNDS)]
+    exact = [s for s in ascending if _agrees(run, images, reference, orders, s)]
+    if largest in exact:
+        return exact
+    run(images[:1])
+    return [1]
 
 
 def split_batch(batch: NDArray[np.float32], sizes: Sequence[int]) -> list[NDArray[np.float32]]:
@@ -47,13 +51,16 @@ def split_batch(batch: NDArray[np.float32], sizes: Sequence[int]) -> list[NDArra
 
 
 def _agrees(
-    run: Run, images: NDArray[np.float32], reference: NDArray[np.float32], size: int
+    run: Run,
+    images: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    orders: Sequence[NDArray[np.int64]],
+    size: int,
 ) -> bool:
-    """Whether each image has its reference bits at each position of a batch of `size`."""
-    count = len(images)
-    for shift in range(count if size == count else size):
-        for begin in range(0, count, size):
-            chosen = (np.arange(begin, begin + size) + shift) % count  # [size]
+    """Whether images have their reference bits in batches of `size`, cut from each of `orders`."""
+    for order in orders:
+        for begin in range(0, len(order) - size + 1, size):
+            chosen = order[begin : begin + size]  # [size]
             if run(images[chosen]).tobytes() != reference[chosen].tobytes():
                 return False
     return True

@@ -69,7 +69,8 @@ class RunningServer(Generic[S]):
 
     async def wait_ready(self) -> None:
         """Return when models have been looked for and at least one answers."""
-        while not self.servicer.repository.served():
+        repository = self.servicer.repository
+        while not (repository.ready and repository.served()):
             await asyncio.sleep(0.01)
 
     async def drain(self, drain_seconds: float | None = None) -> None:
