@@ -29,7 +29,6 @@ from reaas._model import (
     member,
 )
 from reaas._protocol import F2IPERTURB, FEATURE, encode_batch, perturb_batch
-from reaas._retry import Deadline
 from reaas._session import Purpose, Session
 from reaas.v1 import model_pb2
 
@@ -80,7 +79,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Features:
         """See `Client.encode`."""
-        deadline = Deadline(timeout)
+        deadline = self._session.deadline(timeout)
         batch = encode_batch(inputs, model)
         return await self._transport.call(FEATURE, batch, self._purpose(phase), deadline)
 
@@ -97,7 +96,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Radii:
         """See `Client.perturb`, for what the radii certify too."""
-        deadline = Deadline(timeout)
+        deadline = self._session.deadline(timeout)
         batch = perturb_batch(inputs, feature_radii, model, method, max_steps, relative_tolerance)
         return await self._transport.call(F2IPERTURB, batch, self._purpose(phase), deadline)
 

@@ -121,8 +121,8 @@ class AsyncTransport:
         timeout: float | None,
     ) -> AsyncIterator[Answer]:
         """Many batches: an answer for each, in order. `timeout` is for each batch."""
-        limits = await self._limits_of(api.service, purpose, Deadline(timeout))
-        timed = ((batch, Deadline(timeout)) async for batch in batches)
+        limits = await self._limits_of(api.service, purpose, self._session.deadline(timeout))
+        timed = ((batch, self._session.deadline(timeout)) async for batch in batches)
         async with aclosing(self._run(api, timed, limits, purpose)) as answers:
             async for answer in answers:
                 yield answer

@@ -30,9 +30,11 @@ class ChannelOptions:
     retry_max_delay_s: float = 2.0
     """Longest wait between retries, unless the service asks for more: a service that is back is
     found within 2 s."""
+    timeout_s: float | None = None
+    """For each call, unless it names its own. None: for each message the service's default, since
+    the service knows how long its bounds take."""
     info_timeout_s: float = 10.0
-    """For `models` and `info`, which compute nothing. Queries without a timeout of their own get
-    the service's default deadline."""
+    """For `models` and `info`, which compute nothing."""
     messages_in_flight: int = 2
     """Messages of one split batch on their way at once: one is computed while the next travels.
     Set it to the number of replicas to keep all of them busy."""
@@ -136,7 +138,6 @@ class Endpoint:
             "grpc.keepalive_timeout_ms": _ms(options.keepalive_timeout_s),
             "grpc.http2.max_pings_without_data": 0,  # A long F2IPerturb call is all silence.
             "grpc.initial_reconnect_backoff_ms": _ms(options.retry_first_delay_s),
-            "grpc.min_reconnect_backoff_ms": _ms(options.reconnect_max_s),
             "grpc.max_reconnect_backoff_ms": _ms(options.reconnect_max_s),
             "grpc.dns_min_time_between_resolutions_ms": _ms(options.dns_refresh_s),
             "grpc.primary_user_agent": f"reaas-python/{version('reaas')}",

@@ -28,7 +28,6 @@ from reaas._model import (
     member,
 )
 from reaas._protocol import F2IPERTURB, FEATURE, encode_batch, perturb_batch
-from reaas._retry import Deadline
 from reaas._session import Purpose, Session
 from reaas._transport import Transport
 from reaas.v1 import model_pb2
@@ -84,9 +83,9 @@ class Client:
         """Features [n, d] of inputs [n, h, w, c], uint8 or float32 in [0,1]. n queries.
 
         `timeout` in seconds is for the whole call, however many messages and retries it takes;
-        None: the service's default for each message. Raises ReaasError.
+        None: that of the channel options. Raises ReaasError.
         """
-        deadline = Deadline(timeout)
+        deadline = self._session.deadline(timeout)
         batch = encode_batch(inputs, model)
         return self._transport.call(FEATURE, batch, self._purpose(phase), deadline)
 
@@ -110,7 +109,7 @@ class Client:
         default. A `timeout` is divided among the messages of the call; radii whose search it cuts
         short are certified, and smaller. Raises ReaasError.
         """
-        deadline = Deadline(timeout)
+        deadline = self._session.deadline(timeout)
         batch = perturb_batch(inputs, feature_radii, model, method, max_steps, relative_tolerance)
         return self._transport.call(F2IPERTURB, batch, self._purpose(phase), deadline)
 

@@ -14,6 +14,7 @@ from reaas._errors import InvalidArgumentError, ReaasError
 from reaas._ledger import Ledger, LedgerKey, Usage
 from reaas._model import Phase, Scheme, Service, member
 from reaas._protocol import Api, Expected, message_bytes
+from reaas._retry import Deadline
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -61,6 +62,10 @@ class Session:
                 f"this client has no address for the {service} service", field=str(service)
             )
         return self.endpoints[service]
+
+    def deadline(self, timeout: float | None) -> Deadline:
+        """The deadline of a call or a batch that begins now."""
+        return Deadline(self.options.timeout_s if timeout is None else timeout)
 
     def any_service(self, service: str | None) -> Service:
         """The service named; None: the encoder service where there is one, else F2I."""

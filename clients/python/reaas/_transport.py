@@ -117,8 +117,8 @@ class Transport:
         timeout: float | None,
     ) -> Iterator[Answer]:
         """Many batches: an answer for each, in order. `timeout` is for each batch."""
-        limits = self._limits_of(api.service, purpose, Deadline(timeout))
-        timed = ((batch, Deadline(timeout)) for batch in batches)
+        limits = self._limits_of(api.service, purpose, self._session.deadline(timeout))
+        timed = ((batch, self._session.deadline(timeout)) for batch in batches)
         yield from self._run(api, timed, limits, purpose)
 
     def _run(
