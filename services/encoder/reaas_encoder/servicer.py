@@ -42,12 +42,12 @@ class EncoderServicer(ModelServicer[EncoderSession], encoder_pb2_grpc.EncoderSer
                 "(the 'gpu' extra) or set device to auto"
             )
         self._batch_sizes = settings.batch_sizes
-        self._cuda = settings.device != "cpu" and cuda_available()
+        self._device = settings.device
         super().__init__(settings, meter)
 
     def load(self, entry: ModelEntry) -> EncoderSession:
         """A warm session of `entry`."""
-        return EncoderSession(entry, self._batch_sizes, cuda=self._cuda)
+        return EncoderSession(entry, self._batch_sizes, self._device)
 
     def backends(self) -> list[str]:
         """ONNX Runtime's providers in use."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -12,6 +13,7 @@ from reaas_runtime import DomainError, ModelEntry, Reason
 
 from reaas_encoder.batching import bit_exact_sizes, split_batch
 
+Device = Literal["auto", "cpu", "cuda"]
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 # TF32 keeps 10 bits of mantissa, and a searched cuDNN algorithm may be Winograd: neither is inside
@@ -28,10 +30,12 @@ class EncoderSession:
     which a probe found every feature equal, bit for bit, to its feature in the largest one.
     """
 
-    def __init__(self, entry: ModelEntry, batch_sizes: Sequence[int], *, cuda: bool) -> None:
+    def __init__(self, entry: ModelEntry, batch_sizes: Sequence[int], device: Device) -> None:
         self._manifest = entry.manifest
-        self._session = _open(entry.onnx, cuda=cuda, name=entry.manifest.name)
+        self._session = self._open(entry.onnx, cuda=device != "cpu" and cuda_available())
         self.providers: list[str] = self._session.get_providers()
+        if device == "cuda" and self.providers[0] != CUDA:
+            raise self._broken(f"device is cuda, but ONNX Runtime runs it on {self.providers}")
         self._check_interface()
         self.sizes = bit_exact_sizes(self._run, self._input_shape(), batch_sizes)
         ref = entry.ref
@@ -56,6 +60,17 @@ class EncoderSession:
         if not np.isfinite(features).all():
             raise self._broken("an answer of it is not finite")
         return features
+
+    def _open(self, onnx: bytes, *, cuda: bool) -> ort.InferenceSession:
+        providers = [(CUDA, _CUDA_OPTIONS), CPU] if cuda else [CPU]
+        try:
+            session = ort.InferenceSession(onnx, _session_options(), providers=providers)
+        except Exception as error:  # ONNX Runtime's exceptions have no base of their own
+            why = str(error).splitlines()[0]
+            raise self._broken(f"ONNX Runtime refuses model.onnx: {why}") from error
+        if cuda and session.get_providers()[0] != CUDA:
+            _log.warning("CUDA is there but not used", providers=session.get_providers())
+        return session
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         [features] = self._session.run(None, {self._session.get_inputs()[0].name: batch})
@@ -90,22 +105,6 @@ class EncoderSession:
 def cuda_available() -> bool:
     """Whether this ONNX Runtime was built with CUDA."""
     return CUDA in ort.get_available_providers()
-
-
-def _open(onnx: bytes, *, cuda: bool, name: str) -> ort.InferenceSession:
-    providers = [(CUDA, _CUDA_OPTIONS), CPU] if cuda else [CPU]
-    try:
-        session = ort.InferenceSession(onnx, _session_options(), providers=providers)
-    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        why = str(error).splitlines()[0]
-        raise DomainError(
-            Reason.MODEL_BROKEN,
-            f"model {name!r} is broken: ONNX Runtime refuses model.onnx: {why}",
-            field="model",
-        ) from error
-    if cuda and session.get_providers()[0] != CUDA:
-        _log.warning("CUDA asked for but not used", model=name, providers=session.get_providers())
-    return session
 
 
 def _session_options() -> ort.SessionOptions:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, PositiveInt
 from pydantic_settings import SettingsConfigDict
 from reaas_runtime import ServiceSettings
+
+from reaas_encoder.session import Device
 
 
 class EncoderSettings(ServiceSettings):
@@ -14,7 +16,7 @@ class EncoderSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(cli_prog_name="reaas-encoder")
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """auto: CUDA where ONNX Runtime offers it, else CPU; cuda: refuse to start without it."""
     batch_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32)
     """Batch sizes that the encoder is run at: few, so that each is probed and warm before use and

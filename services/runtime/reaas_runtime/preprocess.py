@@ -43,16 +43,17 @@ def resize_matrix(size_in: int, size_out: int) -> NDArray[np.float64]:
 def prepare_batch(images: NDArray[np.float32], spec: InputSpec) -> NDArray[np.float32]:
     """Images [n, h, w, c] in [0,1] units as the encoder's input [n, C, H, W], float32.
 
-    Resizes by `rows @ image @ columns.T` in float32 and replicates a single channel. The result of
-    each image has the same bits whatever else is in the batch (one product of fixed size for each
-    image and channel).
+    Multiplies each channel by the rows' matrix, then by the columns', in float32, and replicates a
+    single channel. An image's result has the same bits whatever else is in the batch: every product
+    is of a size that the batch has no part in.
     """
     height, width, channels = spec.shape
-    batch = np.ascontiguousarray(images.transpose(0, 3, 1, 2))  # [n, c, h, w]
-    if batch.shape[2:] != (height, width):
-        rows = resize_matrix(batch.shape[2], height).astype(np.float32)  # [H, h]
-        columns = resize_matrix(batch.shape[3], width).astype(np.float32)  # [W, w]
-        batch = np.matmul(rows @ batch, columns.T, dtype=np.float32)  # [n, c, H, W]
-    if batch.shape[1] != channels:
-        batch = np.repeat(batch, channels, axis=1)  # [n, C, H, W]
-    return np.ascontiguousarray(batch)
+    count, h, w, c = images.shape
+    if (h, w) != (height, width):
+        rows = resize_matrix(h, height).astype(np.float32)  # [H, h]
+        columns = resize_matrix(w, width).astype(np.float32)  # [W, w]
+        lines = (rows @ images.reshape(count, h, w * c)).reshape(count, height, w, c)
+        images = np.matmul(columns, lines, dtype=np.float32)  # [n, H, W, c]
+    if c != channels:
+        images = np.repeat(images, channels, axis=3)  # [n, H, W, C]
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))  # [n, C, H, W]

@@ -13,6 +13,7 @@ import prometheus_client
 import structlog
 from pydantic import ValidationError
 from pydantic_settings import CliApp
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from reaas_runtime.errors import ConfigurationError
 from reaas_runtime.logs import configure_logs
@@ -41,7 +42,9 @@ def run_service(
         configure_logs(settings.log_format)
         # The time when a series began is a second series for each, and nobody plots it.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-        asyncio.run(_serve(settings, servicer, register))
+        # The worker pool is the parallelism: BLAS would start a thread for every core of the host.
+        with threadpool_limits(limits=1, user_api="blas"):
+            asyncio.run(_serve(settings, servicer, register))
     except ValidationError as error:
         for fault in error.errors():
             where = ".".join(map(str, fault["loc"])) or "settings"
