@@ -148,7 +148,7 @@ async def test_bad_requests(stub: Any, case: str) -> None:
 
 async def test_garbage_instead_of_a_message(server: RunningServer[Any], stub: Any) -> None:
     async with grpc.aio.insecure_channel(server.address) as channel:
-        raw = channel.unary_unary(ENCODE)
+        raw: Any = channel.unary_unary(ENCODE)
         huge_field = b"\x12\xff\xff\xff\xff\x03" + bytes(100)  # `inputs` of 1 GB, 100 bytes follow
         for message in (b"\xff" * 50, huge_field):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -160,8 +160,9 @@ async def test_garbage_instead_of_a_message(server: RunningServer[Any], stub: An
 
 async def test_an_empty_message_lacks_its_model(server: RunningServer[Any]) -> None:
     async with grpc.aio.insecure_channel(server.address) as channel:
+        raw: Any = channel.unary_unary(ENCODE)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await channel.unary_unary(ENCODE)(b"")
+            await raw(b"")
     assert error_info(refused.value).reason == "MODEL_NAME_MISSING"
 
 

@@ -35,7 +35,8 @@ def position_in_largest(batch: Array) -> Array:
 
 
 def neighbours(batch: Array) -> Array:
-    return exact(batch) + batch.mean(dtype=np.float32)
+    shifted: Array = exact(batch) + batch.mean(dtype=np.float32)
+    return shifted
 
 
 @pytest.mark.parametrize(

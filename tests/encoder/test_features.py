@@ -65,7 +65,8 @@ def reference(images: Array, onnx: bytes = ONNX) -> Array:
     """What ONNX Runtime says on its own, in float32, for images [n, H, W, 3] in [0, 1]."""
     session = ort.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     batch = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return session.run(None, {"input": batch})[0]
+    features: Array = session.run(None, {"input": batch})[0]
+    return features
 
 
 async def test_features_are_those_of_the_graph(stub: Any) -> None:

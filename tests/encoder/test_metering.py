@@ -52,7 +52,8 @@ async def test_queries_and_bytes_equal_those_on_the_wire(models_dir: Path, tmp_p
         encoder_server(models_dir, api_keys_file=tmp_path / "keys") as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        unary, stream = channel.unary_unary(ENCODE), channel.stream_stream(STREAM)
+        unary: Any = channel.unary_unary(ENCODE)
+        stream: Any = channel.stream_stream(STREAM)
         for (scheme, phase), tally in tallies.items():
             metadata = (
                 ("authorization", f"Bearer {key}"),

@@ -43,8 +43,7 @@ def wait_for(process: subprocess.Popen[str], event: str) -> list[dict[str, Any]]
 
 def encode(port: int, *, wait: bool = False) -> encoder_pb2.EncodeResponse:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub: Any = EncoderServiceStub(channel)
-        return stub.Encode(REQUEST, timeout=20, wait_for_ready=wait)
+        return EncoderServiceStub(channel).Encode(REQUEST, timeout=20, wait_for_ready=wait)
 
 
 def test_sigterm_drains_and_ends_well(models_dir: Path, port: int) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,19 +80,23 @@ def test_a_batch_has_at_most_so_many_inputs() -> None:
     assert (error.got, error.limit) == ("17", "16")
 
 
+def tensor_of(images: NDArray[Any]) -> tensor_pb2.Tensor:
+    dtype = UINT8 if images.dtype == np.uint8 else FLOAT32
+    return tensor_pb2.Tensor(dtype=dtype, shape=images.shape, data=images.tobytes())
+
+
 def test_what_the_manifest_does_not_allow() -> None:
     plain = InputSpec.model_validate(
         manifest(b"")["input"] | {"resize": None, "grey": False, "dtypes": ["uint8"]}
     )
-    for images, reason in [
+    cases: list[tuple[NDArray[Any], Reason]] = [
         (np.zeros((1, 8, 8, 3), np.float32), Reason.INVALID_DTYPE),
         (np.zeros((1, 8, 9, 3), np.uint8), Reason.INVALID_SHAPE),
         (np.zeros((1, 8, 8, 1), np.uint8), Reason.INVALID_SHAPE),
-    ]:
-        dtype = UINT8 if images.dtype == np.uint8 else FLOAT32
-        tensor = tensor_pb2.Tensor(dtype=dtype, shape=images.shape, data=images.tobytes())
+    ]
+    for images, reason in cases:
         with pytest.raises(DomainError) as error:
-            check_inputs(tensor, plain, 16)
+            check_inputs(tensor_of(images), plain, 16)
         assert error.value.reason is reason
 
 

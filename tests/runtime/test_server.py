@@ -37,10 +37,10 @@ async def toy(models_dir: Path, **settings: Any) -> AsyncIterator[tuple[RunningS
         server.servicer.release.set()
 
 
-async def health_of(server: RunningServer[Toy], service: str = "") -> int:
+async def health_of(server: RunningServer[Any], service: str = "") -> int:
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        return (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status
+        return int((await stub.Check(health_pb2.HealthCheckRequest(service=service))).status)
 
 
 async def refused(call: Any) -> grpc.aio.AioRpcError:
@@ -65,9 +65,10 @@ def bearer(key: str) -> tuple[tuple[str, str]]:
 
 async def client_id(stub: Any, key: str) -> str | None:
     try:
-        return (await stub.GetInfo(model_pb2.GetInfoRequest(), metadata=bearer(key))).client_id
+        info = await stub.GetInfo(model_pb2.GetInfoRequest(), metadata=bearer(key))
     except grpc.aio.AioRpcError:
         return None
+    return str(info.client_id)
 
 
 class ColdToy(Toy):
@@ -226,7 +227,7 @@ async def test_metadata_is_validated(models_dir: Path) -> None:
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert error_info(error).reason == "INVALID_METADATA"
             assert error_info(error).metadata["field"] == f"metadata.{key}"
-            assert value in error.details()
+            assert value in str(error.details())
 
 
 async def test_a_bug_tells_nothing_and_the_service_goes_on(models_dir: Path) -> None:
@@ -277,6 +278,26 @@ async def test_a_full_queue_says_when_to_come_back(models_dir: Path) -> None:
         assert (await scrape(server))["reaas_pending_inputs{}"] == 2
         server.servicer.release.set()
         await asyncio.gather(*slow)
+
+
+async def test_waiting_messages_are_bounded_in_bytes_too(models_dir: Path) -> None:
+    limits = {"max_request_bytes": 40_000, "max_pending_bytes": 50_000}
+    async with toy(models_dir, **limits) as (server, stub):
+        slow = stub.Encode(request("slow", bytes(30_000)))
+        await working(server)
+        for call in (
+            stub.Encode(request(data=bytes(30_000))),
+            stub.EncodeStream(iter([request(data=bytes(30_000))])).read(),
+        ):
+            error = await refused(call)
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert error_info(error).reason == "QUEUE_FULL"
+        server.servicer.release.set()
+        await slow
+        for _ in range(3):
+            assert (await stub.Encode(request(data=bytes(30_000)))).model.name == "tiny"
+        stream = stub.EncodeStream(iter([request(data=bytes(30_000))] * 3))
+        assert len([reply async for reply in stream]) == 3
 
 
 async def test_clients_beyond_the_bound_share_a_label(models_dir: Path, tmp_path: Path) -> None:

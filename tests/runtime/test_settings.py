@@ -49,6 +49,11 @@ def test_a_full_batch_must_fit_the_queue() -> None:
         ServiceSettings(allow_anonymous=True, max_pending_inputs=10)
 
 
+def test_the_largest_message_must_fit_memory() -> None:
+    with pytest.raises(ValidationError, match="max_pending_bytes 10 is below"):
+        ServiceSettings(allow_anonymous=True, max_pending_bytes=10)
+
+
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REAAS_ALLOW_ANONYMOUS", "true")
     monkeypatch.setenv("REAAS_BATCH_SIZES", json.dumps([1, 4]))
@@ -58,7 +63,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 def test_settings_are_frozen() -> None:
     settings = ServiceSettings(allow_anonymous=True)
     with pytest.raises(ValidationError, match="frozen"):
-        settings.port = 1  # type: ignore[misc]
+        settings.port = 1
 
 
 @pytest.mark.parametrize(

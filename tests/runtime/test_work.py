@@ -40,7 +40,11 @@ def house() -> Iterator[House]:
 
 
 async def test_results_and_times(house: House) -> None:
-    done = await house.pool.run(lambda: time.sleep(0.02) or "answer")
+    def job() -> str:
+        time.sleep(0.02)
+        return "answer"
+
+    done = await house.pool.run(job)
     assert done.value == "answer"
     assert done.busy_seconds >= 0.02
     assert done.queue_seconds >= 0
@@ -103,8 +107,12 @@ async def test_the_first_failure_drops_the_rest(house: House) -> None:
         time.sleep(0.02)
         raise ZeroDivisionError
 
+    def slow() -> None:
+        time.sleep(0.1)
+        ran.append(1)
+
     with pytest.raises(ZeroDivisionError):
-        await house.pool.run_all([fail, *[lambda: time.sleep(0.1) or ran.append(1)] * 5])
+        await house.pool.run_all([fail, *[slow] * 5])
     await house.pool.run(lambda: None)
     assert len(ran) <= 1
     assert "gone" in house.skipped

@@ -115,7 +115,7 @@ def manifest(onnx: bytes, name: str = "tiny", version: str = "1", **changes: Any
 def publish(root: Path, onnx: bytes, meta: dict[str, Any] | None = None) -> Path:
     """Write a version into the model repository at `root`; returns its directory."""
     meta = manifest(onnx) if meta is None else meta
-    directory = root / meta["name"] / meta["version"]
+    directory: Path = root / meta["name"] / meta["version"]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "model.onnx").write_bytes(onnx)
     (directory / "manifest.json").write_text(json.dumps(meta))

@@ -27,6 +27,8 @@ class Call:
     """`time.monotonic()` seconds by which the current message must be answered."""
     cost: Cost | None = None
     """What the current message cost; set by `charge`, settled when its reply is sent."""
+    held_bytes: int = 0
+    """Bytes of the current message, for as long as it is in memory."""
     why: str | None = None
     """Why the call was refused, for the log."""
     totals: dict[str, int] = field(

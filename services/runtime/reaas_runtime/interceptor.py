@@ -20,6 +20,7 @@ from reaas_runtime.call import PHASES, SCHEMES, Call, enter_call, read_choice
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.identity import ApiKeys
 from reaas_runtime.metering import FRAME_BYTES, Meter, RpcName
+from reaas_runtime.settings import ServiceSettings
 from reaas_runtime.status import abort, code_of
 
 # Answered from state for balancers and tools: no key, no metering.
@@ -40,11 +41,12 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of the product's own services."""
 
-    def __init__(self, keys: ApiKeys, meter: Meter, default_deadline_s: float) -> None:
+    def __init__(self, keys: ApiKeys, meter: Meter, settings: ServiceSettings) -> None:
         self.keys = keys
         self.draining = False
         self._meter = meter
-        self._default_deadline_s = default_deadline_s
+        self._settings = settings
+        self._held_bytes = 0
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -74,9 +76,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def behaviour(raw: bytes, context: Context) -> bytes:
             async with self._accounted(rpc, context) as call:
-                self._begin_message(call, context)
+                self._begin_message(call, context, len(raw))
                 reply = await answer(_decode(handler, raw), context)
-                return self._settle(call, len(raw), reply)
+                return self._settle(call, reply)
             raise AssertionError("unreachable")  # pragma: no cover
 
         return grpc.unary_unary_rpc_method_handler(behaviour)
@@ -86,34 +88,46 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def behaviour(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
             async with self._accounted(rpc, context) as call:
-                received = 0
 
                 async def requests() -> AsyncIterator[Message]:
-                    nonlocal received
                     async for raw in raws:
-                        self._begin_message(call, context)
-                        received = len(raw)
+                        self._begin_message(call, context, len(raw))
                         yield _decode(handler, raw)
 
                 async for reply in answer(requests(), context):
-                    yield self._settle(call, received, reply)
+                    yield self._settle(call, reply)
 
         return grpc.stream_stream_rpc_method_handler(behaviour)
 
-    def _begin_message(self, call: Call, context: Context) -> None:
+    def _begin_message(self, call: Call, context: Context, size: int) -> None:
         """Give the message its deadline: the client's, else the service's default from now on."""
         if self.draining:
             raise DomainError(
                 Reason.DRAINING, "the service is shutting down: ask again", retry_after_s=1.0
             )
+        self._hold(call, size)
         remaining = context.time_remaining()
-        seconds = self._default_deadline_s if remaining is None else remaining
+        seconds = self._settings.default_deadline_s if remaining is None else remaining
         call.deadline = time.monotonic() + seconds
         call.cost = None
 
-    def _settle(self, call: Call, received: int, reply: Message) -> bytes:
+    def _hold(self, call: Call, size: int) -> None:
+        """Replace what `call` holds in memory by `size` bytes. Raises DomainError QUEUE_FULL."""
+        held = self._held_bytes - call.held_bytes + size
+        if size and held > self._settings.max_pending_bytes:
+            raise DomainError(
+                Reason.QUEUE_FULL,
+                f"messages of {held - size} bytes are waiting; with this one of {size} it would be "
+                f"more than {self._settings.max_pending_bytes}",
+                got=held,
+                limit=self._settings.max_pending_bytes,
+                retry_after_s=1.0,
+            )
+        self._held_bytes, call.held_bytes = held, size
+
+    def _settle(self, call: Call, reply: Message) -> bytes:
         """Serialize the reply and count what the message cost, just before it leaves."""
-        raw = reply.SerializeToString()
+        raw, received = reply.SerializeToString(), call.held_bytes
         if call.cost is not None:
             self._meter.charge(
                 call.client_id, call.scheme, call.phase, call.cost, received, len(raw)
@@ -159,6 +173,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._meter.started(rpc)
 
     def _leave(self, rpc: RpcName, call: Call, code: grpc.StatusCode, seconds: float) -> None:
+        self._hold(call, 0)
         self._in_flight -= 1
         if self._in_flight == 0:
             self._idle.set()

@@ -37,7 +37,7 @@ class RunningServer(Generic[S]):
         self.meter = meter
         self.port = 0
         self.metrics_port = 0
-        self._interceptor = CallInterceptor(keys, meter, settings.default_deadline_s)
+        self._interceptor = CallInterceptor(keys, meter, settings)
         self._take_keys(keys)
         self._server = grpc.aio.server(
             interceptors=[self._interceptor], options=channel_options(settings)

@@ -71,6 +71,8 @@ class ServiceSettings(BaseSettings):
     """Most bytes of one message: 64 images of 224x224x3 float32 take 38.5 MB."""
     max_pending_inputs: PositiveInt = 4096
     """Most inputs waiting or in work; beyond, callers are told to come back later."""
+    max_pending_bytes: PositiveInt = 512 * MIB
+    """Most bytes of messages waiting or in work: they are in memory, whatever their inputs."""
     default_deadline_s: PositiveFloat = 60.0
     """Longest time for a query where the client sets no deadline."""
     workers: NonNegativeInt = 0
@@ -108,6 +110,11 @@ class ServiceSettings(BaseSettings):
             raise ValueError(
                 f"max_pending_inputs {self.max_pending_inputs} is below max_batch_inputs "
                 f"{self.max_batch_inputs}: a full batch could never be served"
+            )
+        if self.max_pending_bytes < self.max_request_bytes:
+            raise ValueError(
+                f"max_pending_bytes {self.max_pending_bytes} is below max_request_bytes "
+                f"{self.max_request_bytes}: the largest message could never be served"
             )
         return self
 
