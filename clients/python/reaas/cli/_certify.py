@@ -148,8 +148,8 @@ def train_head(
     try:
         from reaas.train import HeadConfig
         from reaas.train import train_head as train
-    except ModuleNotFoundError as error:
-        raise click.UsageError("training needs torch: pip install 'reaas[train]'") from error
+    except ImportError as error:
+        raise click.UsageError(str(error)) from error
     images, labels = _read_labelled(file)
     noise = {} if sigma is None else {"noise_sigma": sigma}
     config = HeadConfig(objective=objective, hidden=hidden, seed=seed, **noise)

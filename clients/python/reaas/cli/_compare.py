@@ -65,10 +65,8 @@ def compare(
         from reaas.certify import CURVE_BUDGETS
         from reaas.compare import CompareConfig, render, run, write_plots
         from reaas.datasets import load
-    except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f"comparing needs {error.name}: pip install 'reaas[compare]'"
-        ) from error
+    except ImportError as error:
+        raise click.UsageError(f"{error}; run: pip install 'reaas[compare]'") from error
     config = CompareConfig(
         encoder=model,
         twin=twin,

@@ -86,8 +86,8 @@ def decode_inputs(tensor: tensor_pb2.Tensor, model: FakeModel, clean: bool) -> N
     if not ((scaled >= low) & (scaled <= high)).all():
         raise RefusedError(
             "INVALID_VALUE",
-            f"inputs has a value outside [{low:g}, {high:g}]",
-            field="inputs",
+            f"inputs.data has a value outside [{low:g}, {high:g}]",
+            field="inputs.data",
             limit=f"[{low:g}, {high:g}]",
         )
     return scaled

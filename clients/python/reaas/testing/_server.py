@@ -128,10 +128,9 @@ class FakeServer:
         named = [model for model in self.models if ref.name == model.name]
         served = [model for model in named if ref.version in ("", model.version)]
         if not served:
-            got = f"{ref.name}@{ref.version}" if ref.version else ref.name
-            raise RefusedError(
-                "MODEL_NOT_FOUND", f"there is no model {got}", field="model", got=got
-            )
+            field, got = ("model.version", ref.version) if named else ("model.name", ref.name)
+            message = f"{field} is {got}; there is no such model"
+            raise RefusedError("MODEL_NOT_FOUND", message, field=field, got=got)
         model = served[-1]
         if ref.digest not in ("", model.ref.digest):
             raise RefusedError(
