@@ -2,7 +2,7 @@
 
     network = load_network(onnx_bytes)
     constants = certified_constants(network)
-    network.forward(x)                    # float64 features
+    certify_ball(network, constants, images, feature_radii, Method.AUTO)
 
 Every radius is L2 on images in [0,1] units; every bound is deterministic and in float64, rounding
 included.
@@ -22,17 +22,23 @@ from reaas_bounds.graph import (
     SeparableResize,
     load_network,
 )
+from reaas_bounds.query import CertifiedRadius, Method, SearchOptions
+from reaas_bounds.search import certify_ball
 
 __all__ = [
     "BoundsError",
     "CertifiedConstants",
+    "CertifiedRadius",
     "InvalidModelError",
     "InvalidQueryError",
     "LinearOp",
+    "Method",
     "Network",
     "ReplicateChannels",
+    "SearchOptions",
     "SeparableResize",
     "UnsupportedOperatorError",
     "certified_constants",
+    "certify_ball",
     "load_network",
 ]

@@ -1,18 +1,26 @@
 """How far ONNX Runtime's float32 features can be from the exact ones.
 
 The client compares features that were computed in float32; a certificate has to hold for those.
+
+Theorem behind both functions: an inner product of k terms evaluated in any order, with or without
+fused multiply-add, is within ``gamma_k |w|.|h|`` of the exact one, ``gamma_k = k u / (1 - k u)``,
+u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). So a node ``W h + b`` adds
+at most ``gamma_k || |W| |h| + |b| ||_2`` to the error, and the rest of the network multiplies it
+by at most its Lipschitz constant. Deterministic. Assumes IEEE float32 products that are summed
+directly: no Winograd or FFT convolution, no TF32, no half precision, no overflow.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+from reaas_bounds.bounds.lipschitz import averaged_operators, prefix_constants, suffix_constants
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Affine, Input, Relu, Sum
+from reaas_bounds.graph.nodes import Affine, Input, Relu, Sum, sources
 from reaas_bounds.norms.matrix import gamma
-from reaas_bounds.norms.operator import OperatorNorms
 
 UNIT_32 = 2.0**-24  # unit roundoff of float32
 # Added to the length of every inner product: bias, fused multiplications by 1/std or by a batch
@@ -22,66 +30,123 @@ SLACK_TERMS = 8
 INPUT_TERMS = 3
 # Float64 rounding of this analysis itself.
 MARGIN = 1 + 1e-9
+_OFFSET = torch.tensor([0.0, 1.0], dtype=torch.float64)
 
 
 def float32_error(network: Network) -> tuple[float, float]:
     """(slope, offset): ``||feature_float32(x) - f(x)||_2 <= slope ||x||_2 + offset``, every x.
 
-    Theorem: an inner product of k terms evaluated in any order, with or without fused
-    multiply-add, is within ``gamma_k |w|.|h|`` of the exact one (Higham, Accuracy and Stability
-    of Numerical Algorithms, 3.1), ``gamma_k = k u / (1 - k u)``, u = 2^-24. So a node
-    ``W h + b`` adds at most ``gamma (|| |W| ||_2 ||h|| + || |b| ||)`` to the error, which the rest
-    of the network multiplies by at most its Lipschitz constant. Deterministic.
-
-    Assumes IEEE float32 products summed directly: no Winograd or FFT convolution, no TF32, no
-    half precision, no overflow. The rounding of uint8/255 and of a float32 resize is included.
+    The sizes ``||h||`` are bounded by their value at the black image plus a Lipschitz constant
+    times ``||x||_2``. Includes the rounding of uint8/255 and of a float32 resize.
     """
-    graph, norms = network.executed, network.norms
-    at_zero = graph.activations(torch.zeros(1, *network.input_shape, dtype=torch.float64))
-    sizes: list[AffineBound] = []  # of ||h||: grows from its value at the black image
-    errors: list[AffineBound] = []
-    for node, value in zip(graph.nodes, at_zero, strict=True):
-        start = float(torch.linalg.vector_norm(value))
+    black = torch.zeros(1, *network.input_shape, dtype=torch.float64)
+    values = network.executed.activations(black)
+    prefix = _prefixes(network)
+    # Everything below is linear in (slope, offset), so both travel as one tensor [2].
+    sizes = [
+        torch.tensor([p, float(v.norm())], dtype=torch.float64)
+        for p, v in zip(prefix, values, strict=True)
+    ]
+
+    def products(index: int, node: Affine, error: Tensor) -> Tensor:
+        bias = float(node.bias_magnitude.expand(node.shape).norm())
+        read = sizes[node.source] + error
+        return network.norms.of_absolute(node.linear) * read + bias * _OFFSET
+
+    image = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    total = _accumulated(network, image, products, lambda index, error: sizes[index] + error)
+    return float(total[0]) * MARGIN, float(total[1]) * MARGIN
+
+
+def float32_error_at(network: Network, x: Tensor) -> Tensor:
+    """``||feature_float32(x) - f(x)||_2`` is at most this, [n], for images x [n, C, H, W].
+
+    The sums ``|W| |h| + |b|`` are measured at x, in float32: they are close to those of ONNX
+    Runtime, whose h and ours are both within the error so far of the exact one; a sum of positive
+    terms is itself good to ``gamma_k``. Far below what ``float32_error`` says for all x.
+    """
+    graph, magnitudes = network.executed_float32
+    values = graph.activations(x.float())
+
+    def products(index: int, node: Affine, error: Tensor) -> Tensor:
+        magnitude = magnitudes.nodes[index]
+        assert isinstance(magnitude, Affine)
+        sums = magnitude.linear.apply(values[node.source].abs()) + magnitude.bias
+        relative = 2 * gamma(node.linear.terms + SLACK_TERMS, UNIT_32)
+        drift = 2 * network.norms.of_absolute(node.linear) * error
+        return _norms(sums) * (1 + relative) + drift
+
+    def size(index: int, error: Tensor) -> Tensor:
+        return _norms(values[index]) + 2 * error
+
+    return _accumulated(network, _norms(x), products, size) * MARGIN
+
+
+def _norms(values: Tensor) -> Tensor:
+    norms: Tensor = values.double().flatten(1).norm(dim=1)
+    return norms
+
+
+def _accumulated(
+    network: Network,
+    image: Tensor,
+    products: Callable[[int, Affine, Tensor], Tensor],
+    size: Callable[[int, Tensor], Tensor],
+) -> Tensor:
+    """Sum over all nodes of the error that each adds, times the constant of what follows it.
+
+    ``image``: norm of the image. ``products(index, node, error)``: bound of
+    ``|| |W| |h| + |b| ||`` for float32 values h within ``error`` of the exact ones.
+    ``size(index, error)``: norm of the float32 value of node ``index``.
+    """
+    suffix = _suffixes(network)
+    errors = [gamma(INPUT_TERMS, UNIT_32) * image]
+    total = suffix[0] * errors[0]
+    for index, node in enumerate(network.executed.nodes[1:], start=1):
         match node:
-            case Input():
-                sizes.append(AffineBound(1.0, 0.0))
-                errors.append(AffineBound(gamma(INPUT_TERMS, UNIT_32), 0.0))
             case Affine():
-                gain = norms.of(node.linear)
-                sizes.append(AffineBound(gain * sizes[node.source].slope, start))
-                read = sizes[node.source] + errors[node.source]
-                errors.append(errors[node.source].scaled(gain) + _added(node, read, norms))
+                carried = network.norms.of(node.linear) * errors[node.source]
+                added = torch.zeros_like(carried)
+                if node.linear.terms > 0:  # else a reshape or a copy: exact
+                    relative = gamma(node.linear.terms + SLACK_TERMS, UNIT_32)
+                    added = relative * products(index, node, errors[node.source])
             case Relu():
-                sizes.append(AffineBound(sizes[node.source].slope, start))
-                errors.append(errors[node.source])
+                carried, added = errors[node.source], torch.zeros_like(image)
             case Sum():
-                sizes.append(AffineBound(sizes[node.left].slope + sizes[node.right].slope, start))
                 carried = errors[node.left] + errors[node.right]
-                errors.append(carried + (sizes[-1] + carried).scaled(UNIT_32))
-    return errors[-1].slope * MARGIN, errors[-1].offset * MARGIN
+                added = UNIT_32 * size(index, carried)
+            case Input():
+                raise AssertionError("the input is node 0")
+        errors.append(carried + added)
+        total = total + suffix[index] * added
+    return total
 
 
-@dataclass(frozen=True)
-class AffineBound:
-    """``slope * ||x||_2 + offset``."""
-
-    slope: float
-    offset: float
-
-    def __add__(self, other: AffineBound) -> AffineBound:
-        return AffineBound(self.slope + other.slope, self.offset + other.offset)
-
-    def scaled(self, factor: float) -> AffineBound:
-        """The bound of ``factor`` times as much."""
-        return AffineBound(factor * self.slope, factor * self.offset)
+def _prefixes(network: Network) -> list[float]:
+    """Per executed node a Lipschitz constant of image -> its value."""
+    folded = prefix_constants(network.folded, network.norms, averaged_operators)
+    constants: list[float] = []
+    for index, node in enumerate(network.executed.nodes):
+        if index in network.folded_position:
+            constants.append(folded[network.folded_position[index]])
+        else:
+            gain = network.norms.of(node.linear) if isinstance(node, Affine) else 1.0
+            constants.append(gain * sum(constants[source] for source in sources(node)))
+    return constants
 
 
-def _added(node: Affine, read: AffineBound, norms: OperatorNorms) -> AffineBound:
-    """Rounding of one affine node that reads float32 values of size ``read``."""
-    if node.linear.terms == 0:  # a reshape or a copy
-        return AffineBound(0.0, 0.0)
-    relative = gamma(node.linear.terms + SLACK_TERMS, UNIT_32)
-    magnitude = node.bias_magnitude.expand(node.shape)
-    bias = float(torch.linalg.vector_norm(magnitude))
-    products = read.scaled(norms.of_absolute(node.linear))
-    return (products + AffineBound(0.0, bias)).scaled(relative)
+def _suffixes(network: Network) -> list[float]:
+    """Per executed node a Lipschitz constant of its value -> feature."""
+    folded = suffix_constants(network.folded, network.norms, averaged_operators)
+    nodes, consumers = network.executed.nodes, network.executed.consumers
+    constants = [1.0] * len(nodes)
+    for index in range(len(nodes) - 1, -1, -1):
+        if index in network.folded_position:
+            constants[index] = folded[network.folded_position[index]]
+            continue
+        constants[index] = 0.0
+        for reader in consumers[index]:
+            node = nodes[reader]
+            gain = network.norms.of(node.linear) if isinstance(node, Affine) else 1.0
+            constants[index] += gain * constants[reader]
+    return constants

@@ -1,5 +1,16 @@
-"""Sound bounds of ``max ||f(x + d) - f(x)||_2`` over ``||d||_2 <= r``."""
+"""Sound bounds of ``max ||f(x + d) - f(x)||_2`` over ``||d||_2 <= r``: one bound, one module."""
 
+from reaas_bounds.bounds.centre import Centre
+from reaas_bounds.bounds.crown import crown_bound
+from reaas_bounds.bounds.exclusion import per_coordinate_floor
+from reaas_bounds.bounds.ibp import ibp_bound
 from reaas_bounds.bounds.lipschitz import LipschitzConstant, lipschitz_constant
 
-__all__ = ["LipschitzConstant", "lipschitz_constant"]
+__all__ = [
+    "Centre",
+    "LipschitzConstant",
+    "crown_bound",
+    "ibp_bound",
+    "lipschitz_constant",
+    "per_coordinate_floor",
+]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Relu, Sum
+from reaas_bounds.graph.nodes import Affine, Graph, Input, Node, Relu, Sum
 from reaas_bounds.norms.operator import OperatorNorms
 
 # Covers what the norms' own proofs leave out: sums and products of a few hundred float64 numbers
@@ -39,34 +39,53 @@ def lipschitz_constant(graph: Graph, norms: OperatorNorms) -> LipschitzConstant:
     maps has L <= 2^-(n-1) * sum over all ways to cut W_n ... W_1 into consecutive blocks of the
     product of the blocks' norms. Chains between branch points are bounded so.
     """
-    product = _path_constant(graph, norms, layer_product)
-    averaged = _path_constant(graph, norms, averaged_operators)
+    product = prefix_constants(graph, norms, layer_product)[-1]
+    averaged = prefix_constants(graph, norms, averaged_operators)[-1]
     layers = tuple(norms.of(node.linear) for node in graph.nodes if isinstance(node, Affine))
     method = "averaged-operators" if averaged < product else "layer-product"
     return LipschitzConstant(min(product, averaged) * (1 + RELATIVE_ROUNDING), method, layers)
 
 
-def _path_constant(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> float:
-    """Constant from the input to the last node: chains by ``bound``, sums of paths added."""
+def prefix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> list[float]:
+    """Per node k a constant of the map image -> h_k: chains by ``bound``, sums of paths added."""
     consumers = graph.consumers
-    # Per node: constant up to the last branch point, and the affine maps since then.
-    states: list[tuple[float, tuple[LinearMap, ...]]] = []
+    # Constant up to the last branch point, and the affine maps since then.
+    states: list[Path] = []
+    constants: list[float] = []
     for index, node in enumerate(graph.nodes):
         match node:
             case Input():
-                state: tuple[float, tuple[LinearMap, ...]] = (1.0, ())
+                state: Path = (1.0, ())
             case Affine():
                 constant, chain = states[node.source]
                 state = (constant, (*chain, node.linear))
             case Relu():
                 state = states[node.source]
             case Sum():
-                paths = (states[node.left], states[node.right])
-                state = (sum(constant * bound(chain, norms) for constant, chain in paths), ())
-        if len(consumers[index]) != 1:
-            state = (state[0] * bound(state[1], norms), ())
-        states.append(state)
-    return states[-1][0]
+                state = (constants[node.left] + constants[node.right], ())
+        constants.append(state[0] * bound(state[1], norms))
+        states.append(state if len(consumers[index]) == 1 else (constants[-1], ()))
+    return constants
+
+
+def suffix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> list[float]:
+    """Per node k a constant of the map h_k -> feature; the mirror image of the prefixes."""
+    consumers = graph.consumers
+    last = len(graph.nodes) - 1
+    states: dict[int, Path] = {last: (1.0, ())}
+    for index in range(last - 1, -1, -1):
+        paths = [_before(graph.nodes[reader], states[reader]) for reader in consumers[index]]
+        if len(paths) == 1:
+            states[index] = paths[0]
+        else:
+            states[index] = (sum(c * bound(chain, norms) for c, chain in paths), ())
+    return [states[k][0] * bound(states[k][1], norms) for k in range(last + 1)]
+
+
+def _before(node: Node, after: Path) -> Path:
+    """The path from an input of ``node`` on, from the path from its output on."""
+    constant, chain = after
+    return (constant, (node.linear, *chain)) if isinstance(node, Affine) else after
 
 
 def layer_product(chain: Sequence[LinearMap], norms: OperatorNorms) -> float:
@@ -89,4 +108,5 @@ def averaged_operators(chain: Sequence[LinearMap], norms: OperatorNorms) -> floa
     return math.ldexp(sums[-1], 1 - len(chain))
 
 
+Path = tuple[float, tuple[LinearMap, ...]]
 ChainBound = Callable[[Sequence[LinearMap], OperatorNorms], float]

@@ -7,11 +7,21 @@ bounds would lose the ball's shape at the normalisation already.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from reaas_bounds.graph.nodes import Affine, Graph, Input, Node, Relu, Sum, sources
 from reaas_bounds.graph.simplify import simplified
 
 
-def fold(graph: Graph) -> Graph:
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """A folded graph, and for nodes of the original that survive in it their new index."""
+
+    graph: Graph
+    position: dict[int, int]
+
+
+def fold(graph: Graph) -> Folded:
     """The same function with every chain of affine maps merged into one."""
     consumers = graph.consumers
     nodes: list[Node] = []
@@ -24,7 +34,10 @@ def fold(graph: Graph) -> Graph:
             folded = _merged(before, folded) if isinstance(before, Affine) and alone else folded
         nodes.append(folded)
         position[index] = len(nodes) - 1
-    return _pruned(nodes)
+    needed = _needed(nodes)
+    rank = {old: new for new, old in enumerate(needed)}
+    kept = Graph(tuple(relocated(nodes[old], rank) for old in needed))
+    return Folded(kept, {k: rank[at] for k, at in position.items() if at in rank})
 
 
 def relocated(node: Node, position: dict[int, int]) -> Node:
@@ -49,11 +62,10 @@ def _merged(first: Affine, second: Affine) -> Affine:
     return Affine(first.source, linear, bias, bias.abs())
 
 
-def _pruned(nodes: list[Node]) -> Graph:
-    """Drops nodes that the last one no longer needs, and renumbers."""
+def _needed(nodes: list[Node]) -> list[int]:
+    """Indices of the input and of all nodes that the last one depends on."""
     needed = {0, len(nodes) - 1}
     for index in range(len(nodes) - 1, -1, -1):
         if index in needed:
             needed.update(sources(nodes[index]))
-    position = {old: new for new, old in enumerate(sorted(needed))}
-    return Graph(tuple(relocated(nodes[old], position) for old in sorted(needed)))
+    return sorted(needed)

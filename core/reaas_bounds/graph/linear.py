@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from reaas_bounds.graph.window import Shape, Window, embed
@@ -35,8 +36,12 @@ class LinearMap(ABC):
         """
 
     @abstractmethod
+    def with_weights(self, change: Callable[[Tensor], Tensor]) -> LinearMap:
+        """The same geometry with every weight tensor passed through ``change``."""
+
     def absolute(self) -> LinearMap:
         """A map with entries at least the absolute values of this one's (equal for one factor)."""
+        return self.with_weights(torch.abs)
 
     def adjoint(self, rows: Tensor) -> Tensor:
         """``W^T rows`` [n, *input_shape] for full ``rows`` [n, *output_shape]."""
@@ -74,9 +79,9 @@ class Composition(LinearMap):
             rows, window = factor.pull(rows, window)
         return rows, window
 
-    def absolute(self) -> Composition:
-        """Product of the absolute maps: entrywise at least the absolute product."""
-        return Composition(tuple(factor.absolute() for factor in self.factors))
+    def with_weights(self, change: Callable[[Tensor], Tensor]) -> Composition:
+        """Every factor changed: absolute factors bound the absolute product entrywise."""
+        return Composition(tuple(factor.with_weights(change) for factor in self.factors))
 
 
 def compose(maps: Sequence[LinearMap]) -> LinearMap:

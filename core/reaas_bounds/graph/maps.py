@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -54,9 +56,7 @@ class Convolution(LinearMap):
 
     def pull(self, rows: Tensor, window: Window | None) -> tuple[Tensor, Window | None]:
         """Spread windowed rows [n, o, h, w] over the inputs that they read."""
-        spread = functional.conv_transpose2d(
-            rows, self.weight, None, self.stride, 0, 0, self.groups, self.dilation
-        )
+        spread = self._spread(rows)
         top, left = (window.top, window.left) if window else (0, 0)
         return clip(
             spread,
@@ -65,9 +65,32 @@ class Convolution(LinearMap):
             self.input_shape,
         )
 
-    def absolute(self) -> Convolution:
-        """The convolution with absolute weights."""
-        return self.reweighted(self.weight.abs())
+    def _spread(self, rows: Tensor) -> Tensor:
+        """Transposed convolution [n, i, h', w'] before the padding is cut off."""
+        if self.groups > 1 or rows.dtype != torch.float64:
+            return functional.conv_transpose2d(
+                rows, self.weight, None, self.stride, 0, 0, self.groups, self.dilation
+            )
+        # torch has no fast float64 kernel: one matrix product per tap takes about half the time.
+        count, outputs, *planes = rows.shape
+        flat = rows.transpose(0, 1).reshape(outputs, -1)  # [o, n*h*w]
+        reach = [(n - 1) * s for n, s in zip(planes, self.stride, strict=True)]
+        taps = self.weight.shape[2:]
+        sizes = [r + d * (k - 1) + 1 for r, d, k in zip(reach, self.dilation, taps, strict=True)]
+        spread = rows.new_zeros(self.weight.shape[1], count, *sizes)
+        for y, x in itertools.product(range(taps[0]), range(taps[1])):
+            top, left = y * self.dilation[0], x * self.dilation[1]
+            place = spread[
+                ...,
+                top : top + reach[0] + 1 : self.stride[0],
+                left : left + reach[1] + 1 : self.stride[1],
+            ]
+            place += (self.weight[:, :, y, x].T @ flat).view(-1, count, *planes)
+        return spread.transpose(0, 1)
+
+    def with_weights(self, change: Callable[[Tensor], Tensor]) -> Convolution:
+        """The same map with other weights."""
+        return self.reweighted(change(self.weight))
 
 
 class Dense(LinearMap):
@@ -89,9 +112,9 @@ class Dense(LinearMap):
             weight = crop(planes, window).flatten(1).T  # [o*h*w, i]
         return (rows.flatten(1) @ weight).reshape(len(rows), *self.input_shape), None
 
-    def absolute(self) -> Dense:
-        """The matrix of absolute values."""
-        return Dense(self.weight.abs(), self.input_shape, self.output_shape)
+    def with_weights(self, change: Callable[[Tensor], Tensor]) -> Dense:
+        """The same map with other weights."""
+        return Dense(change(self.weight), self.input_shape, self.output_shape)
 
 
 class Scaling(LinearMap):
@@ -110,9 +133,9 @@ class Scaling(LinearMap):
         factor = self.factor if window is None else self.factor.expand(self.input_shape)
         return rows * crop(factor, window), window
 
-    def absolute(self) -> Scaling:
-        """Absolute factors."""
-        return Scaling(self.factor.abs(), self.input_shape)
+    def with_weights(self, change: Callable[[Tensor], Tensor]) -> Scaling:
+        """The same map with other weights."""
+        return Scaling(change(self.factor), self.input_shape)
 
 
 class Reshape(LinearMap):
@@ -130,8 +153,8 @@ class Reshape(LinearMap):
         full = embed(rows, window, self.output_shape)
         return full.reshape(len(full), *self.input_shape), None
 
-    def absolute(self) -> Reshape:
-        """Ones stay ones."""
+    def with_weights(self, change: Callable[[Tensor], Tensor]) -> Reshape:
+        """It has no weights."""
         return self
 
 
@@ -150,8 +173,8 @@ class Replication(LinearMap):
         """Sum over the copies."""
         return rows.sum(1, keepdim=True), window
 
-    def absolute(self) -> Replication:
-        """Ones stay ones."""
+    def with_weights(self, change: Callable[[Tensor], Tensor]) -> Replication:
+        """It has no weights."""
         return self
 
 
@@ -180,9 +203,9 @@ class Rescaling(LinearMap):
         down, across = (slice(None), slice(None)) if window is None else window.slices
         return self.rows[down].T @ rows @ self.columns[across], None
 
-    def absolute(self) -> Rescaling:
-        """Absolute interpolation weights."""
-        return Rescaling(self.rows.abs(), self.columns.abs(), self.input_shape[0])
+    def with_weights(self, change: Callable[[Tensor], Tensor]) -> Rescaling:
+        """The same map with other weights."""
+        return Rescaling(change(self.rows), change(self.columns), self.input_shape[0])
 
 
 def materialize(linear: LinearMap) -> Dense:

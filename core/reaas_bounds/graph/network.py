@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.lowering import lower
 from reaas_bounds.graph.maps import Replication, Rescaling
 from reaas_bounds.graph.nodes import Affine, Graph, Input, Node
+from reaas_bounds.graph.rows import row_norms_at_input
 from reaas_bounds.graph.window import Shape
 from reaas_bounds.norms.operator import OperatorNorms
 
@@ -66,12 +68,14 @@ class Network:
     Attributes:
         executed: operator by operator what ONNX Runtime runs (rounding analysis).
         folded: the same function with affine chains merged (bounds).
+        folded_position: index in ``folded`` of those nodes of ``executed`` that survive there.
         norms: certified norms of its maps, remembered; shared by all sizes of one model.
     """
 
     def __init__(self, executed: Graph, norms: OperatorNorms) -> None:
         self.executed = executed
-        self.folded = fold(executed)
+        folded = fold(executed)
+        self.folded, self.folded_position = folded.graph, folded.position
         self.norms = norms
 
     @property
@@ -83,6 +87,21 @@ class Network:
     def feature_dim(self) -> int:
         """Number d of coordinates of a feature."""
         return math.prod(self.folded.nodes[-1].shape)
+
+    @cached_property
+    def executed_float32(self) -> tuple[Graph, Graph]:
+        """The executed graph in float32, and the one of its absolute weights and biases."""
+        return self.executed.cast(torch.float32), self.executed.magnitudes().cast(torch.float32)
+
+    @cached_property
+    def folded_float32(self) -> Graph:
+        """The folded graph in float32: for choices of effort, never for a certificate."""
+        return self.folded.cast(torch.float32)
+
+    @cached_property
+    def first_row_norms(self) -> dict[int, Tensor]:
+        """Per folded affine node that reads the image: 2-norm of each row, [*shape]."""
+        return row_norms_at_input(self.folded)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features [n, d] of images ``x`` [n, C, H, W], float64 in [0,1] units."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -101,3 +102,27 @@ class Graph:
     def forward(self, x: Tensor) -> Tensor:
         """The feature [n, d] of ``x`` [n, C, H, W]."""
         return self.activations(x)[-1]
+
+    def cast(self, dtype: torch.dtype) -> Graph:
+        """The same graph with weights and biases of another type."""
+        return self._changed(lambda tensor: tensor.to(dtype))
+
+    def magnitudes(self) -> Graph:
+        """The graph of absolute weights, with ``bias_magnitude`` for biases."""
+        changed = self._changed(torch.abs)
+        return Graph(
+            tuple(
+                replace(node, bias=node.bias_magnitude) if isinstance(node, Affine) else node
+                for node in changed.nodes
+            )
+        )
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Graph:
+        return Graph(tuple(_with_weights(node, change) for node in self.nodes))
+
+
+def _with_weights(node: Node, change: Callable[[Tensor], Tensor]) -> Node:
+    if not isinstance(node, Affine):
+        return node
+    linear = node.linear.with_weights(change)
+    return Affine(node.source, linear, change(node.bias), change(node.bias_magnitude))

@@ -108,7 +108,7 @@ def _smaller_side(factors: Sequence[LinearMap]) -> Tensor:
         return materialize(compose(factors)).weight.T
     linear = compose(factors)
     matrix = torch.empty(math.prod(outputs), math.prod(inputs), dtype=torch.float64)
-    for rows in unit_rows(linear.output_shape):
+    for rows in unit_rows(torch.ones(1, *outputs, dtype=torch.bool)):
         values, window = linear.pull(rows.values, rows.window)
-        matrix[rows.neurons] = embed(values, window, inputs).flatten(1)
+        matrix[rows.neuron] = embed(values, window, inputs).flatten(1)
     return matrix  # [side, other side]
