@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import structlog
 from onnx import TensorProto, helper, load_from_string
+from onnx.external_data_helper import set_external_data
 from reaas_encoder import EncoderSession, session
 from reaas_runtime import DomainError, Manifest, ModelEntry, Reason
 
@@ -49,6 +51,18 @@ def test_a_graph_with_two_inputs_is_refused() -> None:
     extra = helper.make_tensor_value_info("more", TensorProto.FLOAT, ["N", 3])
     model.graph.input.append(extra)
     assert "the graph's input and output are" in refusal(model.SerializeToString())
+
+
+def test_weights_outside_of_the_digest_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_from_string(ONNX)
+    [weights] = [t for t in model.graph.initializer if t.name == "w"]
+    (tmp_path / "weights.bin").write_bytes(weights.raw_data)
+    monkeypatch.chdir(tmp_path)  # where ONNX Runtime would look for them
+    set_external_data(weights, "weights.bin")
+    weights.ClearField("raw_data")
+    assert "External data" in refusal(model.SerializeToString())
 
 
 def test_features_that_are_not_finite_are_never_returned() -> None:

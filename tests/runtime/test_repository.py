@@ -183,6 +183,15 @@ def test_a_served_version_outlives_broken_files_and_goes_when_removed(root: Path
     assert reason_of(repository, name="tiny")[0] is Reason.MODEL_NOT_FOUND
 
 
+def test_a_lost_volume_takes_no_model_away(root: Path) -> None:
+    publish(root / "models", ONNX)
+    repository = refreshed(root / "models")
+    (root / "models").rename(root / "elsewhere")
+    with pytest.raises(FileNotFoundError):
+        repository.refresh()
+    assert repository.resolve(ModelRef(name="tiny")).model == digest_of(ONNX)
+
+
 def test_models_are_loaded_once(root: Path) -> None:
     publish(root, ONNX)
     loads: list[str] = []

@@ -63,7 +63,13 @@ class ModelRepository(Generic[M]):
         self.ready = False
 
     def refresh(self) -> None:
-        """Bring the view up to date with the disk. A version that fails leaves the others alone."""
+        """Bring the view up to date with the disk. A version that fails leaves the others alone.
+
+        Raises FileNotFoundError where the repository itself is gone (a volume that was lost): what
+        is served stays, since nobody removed it.
+        """
+        if not self._root.is_dir():
+            raise FileNotFoundError(f"{self._root} is not a directory")
         found = dict(_scan(self._root))
         for key in self._seen.keys() - found.keys():
             self._forget(key)
