@@ -1,0 +1,185 @@
+"""One encoder as the F2I service holds it: networks for the clients' image sizes, and constants."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from reaas_bounds import (
+    CertifiedConstants,
+    CertifiedRadius,
+    InvalidModelError,
+    LinearOp,
+    Method,
+    Network,
+    ReplicateChannels,
+    SearchOptions,
+    SeparableResize,
+    UnsupportedOperatorError,
+    certified_constants,
+    certify_ball,
+    load_network,
+)
+from reaas_runtime import DomainError, ModelEntry, Reason, resize_matrix
+
+from reaas_f2i.patience import Patience
+
+Shape = tuple[int, ...]
+# Constants are recomputed at load; on another processor the last bits of float64 differ.
+_AGREEMENT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Queries of one image size: what to certify, how, and for how long."""
+
+    images: NDArray[np.float32]
+    """[n, h, w, c] in [0,1] units, as the encoder service decodes them."""
+    feature_radii: NDArray[np.float64]
+    """[n], R' of each image."""
+    method: Method
+    options: SearchOptions
+
+    def part(self, rows: slice) -> Question:
+        """The same question about some of the images."""
+        return Question(self.images[rows], self.feature_radii[rows], self.method, self.options)
+
+
+@dataclass(frozen=True, eq=False)
+class SizedEncoder:
+    """The encoder on images of one size: its network, constants, and how long a step takes."""
+
+    network: Network
+    constants: CertifiedConstants
+    step_seconds: dict[Method, float] = field(default_factory=dict)
+    """The longest step of the last search by each method."""
+
+
+class Certifier:
+    """Answers F2IPerturb for one exact encoder. Thread-safe.
+
+    Raises DomainError UNSUPPORTED_OPERATOR or MODEL_BROKEN where the ONNX file has no bound, or
+    where the manifest publishes constants that the file does not have: clients rely on them.
+    """
+
+    def __init__(self, entry: ModelEntry, max_shapes: int) -> None:
+        self._manifest = entry.manifest
+        self._max_shapes = max_shapes
+        self._known: OrderedDict[Shape, SizedEncoder] = OrderedDict()
+        self._lock = threading.Lock()
+        self._network = self._lower(entry.onnx)
+        self._check_interface()
+        own = self._manifest.input.shape
+        self._verify(self.at_shape(own).constants)
+        self._warm_up(own)
+
+    def answer(self, question: Question, deadline: float | None) -> list[CertifiedRadius]:
+        """Image-space certified radii of all images (see `reaas_bounds.certify_ball`).
+
+        A search that would not end before `deadline` (`time.monotonic()` seconds) is cut short
+        between two steps: its certified lower end counts.
+        """
+        encoder = self.at_shape(question.images.shape[1:])
+        # AUTO's longest steps are CROWN's.
+        slowest = Method.CROWN if question.method is Method.AUTO else question.method
+        patience = Patience(deadline, encoder.step_seconds.get(slowest, 0.0))
+        images = np.ascontiguousarray(question.images.transpose(0, 3, 1, 2), np.float64)
+        answers = certify_ball(
+            encoder.network,
+            encoder.constants,
+            torch.from_numpy(images),  # [n, c, h, w]
+            torch.from_numpy(question.feature_radii),  # [n]
+            question.method,
+            question.options,
+            stop=patience,
+        )
+        if patience.longest_step and question.method is slowest:
+            encoder.step_seconds[slowest] = patience.longest_step
+        return answers
+
+    def at_shape(self, shape: Shape) -> SizedEncoder:
+        """The encoder on a client's own [height, width, channels]."""
+        with self._lock:
+            known = self._known.get(shape)
+        if known is None:
+            # Outside the lock: clients of known sizes need not wait for a new one's constants.
+            network = self._network.with_input(self._input_maps(shape))
+            known = SizedEncoder(network, certified_constants(network))
+        with self._lock:
+            self._known[shape] = known
+            self._known.move_to_end(shape)
+            if len(self._known) > self._max_shapes:
+                self._known.popitem(last=False)
+        return known
+
+    def _input_maps(self, shape: Shape) -> list[LinearOp]:
+        """The linear maps that `reaas_runtime.prepare_batch` applies in front of the graph."""
+        height, width, channels = self._manifest.input.shape
+        maps: list[LinearOp] = []
+        if shape[:2] != (height, width):
+            rows, columns = resize_matrix(shape[0], height), resize_matrix(shape[1], width)
+            maps.append(SeparableResize(rows, columns))
+        if shape[2] != channels:
+            maps.append(ReplicateChannels(channels))
+        return maps
+
+    def _lower(self, onnx: bytes) -> Network:
+        try:
+            return load_network(onnx)
+        except UnsupportedOperatorError as error:
+            raise DomainError(
+                Reason.UNSUPPORTED_OPERATOR,
+                f"model {self._manifest.name!r} cannot be certified: {error}",
+                field="model",
+                got=f"{error.operator} in node {error.node}",
+            ) from error
+        except InvalidModelError as error:
+            raise self._broken(str(error)) from error
+
+    def _check_interface(self) -> None:
+        height, width, channels = self._manifest.input.shape
+        found = (*self._network.input_shape, self._network.feature_dim)
+        wanted = (channels, height, width, self._manifest.feature.dim)
+        if found != wanted:
+            raise self._broken(
+                f"the graph takes {list(found[:3])} and gives {found[3]} numbers, the manifest "
+                f"says {list(wanted[:3])} and {wanted[3]}"
+            )
+
+    def _verify(self, actual: CertifiedConstants) -> None:
+        """Every published constant must be at least what the file's own weights give."""
+        published = self._manifest.certified
+        pairs = {
+            "lipschitz": (published.lipschitz, actual.lipschitz),
+            "float32_error.slope": (published.float32_error.slope, actual.float32_slope),
+            "float32_error.offset": (published.float32_error.offset, actual.float32_offset),
+        }
+        for name, (claimed, certified) in pairs.items():
+            if not (math.isfinite(claimed) and claimed >= certified * (1 - _AGREEMENT)):
+                raise self._broken(
+                    f"the manifest says certified.{name} is {claimed:.9g}, its weights give "
+                    f"{certified:.9g}"
+                )
+
+    def _warm_up(self, shape: Shape) -> None:
+        """First calls allocate and choose kernels; the first client should not pay for that.
+
+        It also tells how long a step of each search takes.
+        """
+        image = np.full((1, *shape), 0.5, np.float32)
+        radius = np.array([self._manifest.certified.lipschitz])
+        for method in (Method.IBP, Method.CROWN):
+            self.answer(Question(image, radius, method, SearchOptions(max_steps=2)), None)
+
+    def _broken(self, why: str) -> DomainError:
+        name, version = self._manifest.name, self._manifest.version
+        return DomainError(
+            Reason.MODEL_BROKEN,
+            f"model {name!r} version {version!r} is broken: {why}",
+            field="model",
+        )

@@ -1,0 +1,37 @@
+"""When a search has to end so that its answer still reaches the client in time."""
+
+from __future__ import annotations
+
+import time
+
+# Share of the remaining time kept for sending the answer, at most _LONGEST_RESERVE_S.
+_RESERVE = 0.1
+_LONGEST_RESERVE_S = 0.5
+# The next step may take longer than the last: its bracket has moved to a larger radius.
+_NEXT_STEP = 1.5
+
+
+class Patience:
+    """`stop` of one search: true when another step would not end before the deadline.
+
+    The time between two calls is that of a step. `deadline` is in `time.monotonic()` seconds;
+    `expected_step` in seconds is what the first step will take, as far as anybody knows.
+    """
+
+    def __init__(self, deadline: float | None, expected_step: float = 0.0) -> None:
+        self._limit = float("inf")
+        if deadline is not None:
+            remaining = deadline - time.monotonic()
+            self._limit = deadline - min(_LONGEST_RESERVE_S, _RESERVE * max(remaining, 0.0))
+        self._expected = expected_step
+        self._last: float | None = None
+        self.longest_step = 0.0
+
+    def __call__(self) -> bool:
+        """Whether the search has to end with what it has certified."""
+        now = time.monotonic()
+        if self._last is not None:
+            self._expected = now - self._last
+            self.longest_step = max(self.longest_step, self._expected)
+        self._last = now
+        return now + _NEXT_STEP * self._expected >= self._limit

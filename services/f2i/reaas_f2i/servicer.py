@@ -1,0 +1,102 @@
+"""F2IPerturb-API: (x, feature-space certified radius) -> image-space certified radius."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import grpc
+import torch
+from reaas.v1 import f2i_pb2, f2i_pb2_grpc, model_pb2
+from reaas_bounds import CertifiedRadius, Method
+from reaas_runtime import (
+    Call,
+    Done,
+    Meter,
+    ModelEntry,
+    ModelServicer,
+    answer_each,
+    check_inputs,
+    current_call,
+    stage_timings,
+)
+
+from reaas_f2i.certifier import Certifier, Question
+from reaas_f2i.questions import check_request, to_question, to_result
+from reaas_f2i.settings import F2ISettings
+
+API = "f2iperturb"
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
+    """Answers with image-space certified radii; sound, and deterministic unless cut short."""
+
+    descriptor = f2i_pb2.DESCRIPTOR.services_by_name["F2IService"]
+    settings: F2ISettings
+
+    def __init__(self, settings: F2ISettings, meter: Meter) -> None:
+        # The worker pool is the parallelism; torch's own threads would fight over the same cores.
+        torch.set_num_threads(1)
+        super().__init__(settings, meter)
+
+    def load(self, entry: ModelEntry) -> Certifier:
+        """A warm certifier of `entry`."""
+        return Certifier(entry, self.settings.max_input_shapes)
+
+    def backends(self) -> list[str]:
+        """What computes the bounds."""
+        return ["torch-cpu"]
+
+    def limits(self) -> model_pb2.Limits:
+        """Every limit, that of the search included."""
+        limits = super().limits()
+        limits.max_search_steps = self.settings.max_search_steps
+        return limits
+
+    async def Perturb(  # noqa: N802
+        self, request: f2i_pb2.PerturbRequest, context: Context
+    ) -> f2i_pb2.PerturbResponse:
+        """Image-space certified radii of a batch of queries."""
+        call = current_call()
+        served = self.repository.resolve(request.model)
+        spec = served.entry.manifest.input
+        count = check_inputs(request.inputs, spec, self.settings.max_batch_inputs)
+        check_request(request, count)
+        with self.pool.admit(count):
+            ready = await self.pool.run(
+                lambda: to_question(request, spec, self.settings), deadline=call.deadline
+            )
+            parts = await self._answer(served.model, ready.value, call)
+        compute = sum(part.busy_seconds for part in parts)
+        call.charge(API, request.model.name, count, ready.busy_seconds + compute)
+        return f2i_pb2.PerturbResponse(
+            model=served.entry.ref,
+            results=[to_result(answer) for part in parts for answer in part.value],
+            timings=stage_timings(
+                queue=ready.queue_seconds + min(part.queue_seconds for part in parts),
+                preprocess=ready.busy_seconds,
+                compute=compute,
+            ),
+        )
+
+    def PerturbStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[f2i_pb2.PerturbRequest], context: Context
+    ) -> AsyncIterator[f2i_pb2.PerturbResponse]:
+        """As Perturb, for many batches: one reply for each request, in order."""
+        return answer_each(self.Perturb, request_iterator, context)
+
+    async def _answer(
+        self, certifier: Certifier, question: Question, call: Call
+    ) -> list[Done[list[CertifiedRadius]]]:
+        """Answers in parts of a few queries, side by side; each looks after the deadline itself."""
+        # The closed form is one vector operation: cutting it up would cost more than it saves.
+        closed_form = question.method is Method.LIPSCHITZ
+        step = len(question.images) if closed_form else self.settings.queries_per_job
+        parts = [
+            question.part(slice(start, start + step))
+            for start in range(0, len(question.images), step)
+        ]
+        jobs = [partial(certifier.answer, part, call.deadline) for part in parts]
+        return await self.pool.run_all(jobs, deadline=call.deadline)

@@ -1,0 +1,37 @@
+"""Settings of the F2I service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import SettingsConfigDict
+from reaas_runtime import ServiceSettings
+from reaas_runtime.settings import Port
+
+
+class F2ISettings(ServiceSettings):
+    """REaaS F2IPerturb-API: image-space certified radii of inputs."""
+
+    model_config = SettingsConfigDict(cli_prog_name="reaas-f2i")
+
+    port: Port = 50052
+    """Port to listen on; 0 lets the system choose. Beside the encoder's 50051."""
+    metrics_port: Port = 9465
+    """Port of the Prometheus endpoint. Beside the encoder's 9464."""
+    max_pending_inputs: PositiveInt = 2048
+    """Most inputs waiting or in work. Bounds take longer than features, so fewer may queue."""
+    default_deadline_s: PositiveFloat = 120.0
+    """Longest time for a message where the client sets no deadline: 64 CROWN queries on 2 cores."""
+    search_steps: PositiveInt = 20
+    """Bisection steps where the client names none: enough to narrow any bracket to 1e-3."""
+    max_search_steps: PositiveInt = 60
+    """Most bisection steps that a client may ask for: beyond, float64 has nothing left to halve."""
+    search_tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Relative width of the bracket where the client names none. What is left is below what bounds
+    lose anyway, and each halving costs a full evaluation."""
+    queries_per_job: PositiveInt = 8
+    """Queries that one worker bounds together: enough to fill its vector units, few enough that
+    deadlines are noticed and the workers share a batch."""
+    max_input_shapes: PositiveInt = 32
+    """Image sizes whose constants are remembered for each model; the least used goes first."""
