@@ -25,6 +25,9 @@ Register = Callable[[Any, grpc.aio.Server], None]
 # A call may outlive its connection's age by this much: longer than any sensible deadline.
 _CONNECTION_GRACE_S = 3600
 
+# Handlers are done before their replies are on the wire.
+_FLUSH_S = 1.0
+
 _log = structlog.get_logger("reaas.server")
 
 
@@ -84,7 +87,9 @@ class RunningServer(Generic[S]):
         idle = asyncio.create_task(self._interceptor.wait_idle())
         await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
-        # What is left are streams of health and reflection, which never end by themselves.
+        # Let the last replies leave. What is then left are streams of health and reflection, which
+        # never end by themselves.
+        await asyncio.wait({stopping}, timeout=_FLUSH_S)
         await self.close()
         await stopping
         _log.info("stopped")
@@ -101,20 +106,25 @@ class RunningServer(Generic[S]):
         self.servicer.close()
 
     async def _watch_models(self) -> None:
-        """Load models and keys again and again; a failure is logged and tried again."""
+        """Look for models and keys again and again; a failure is logged and tried again."""
         serving = health_pb2.HealthCheckResponse.SERVING
         not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
         while True:
             try:
                 await asyncio.to_thread(self.servicer.refresh)
-                self._take_keys(load_keys(self.settings))
-            except ConfigurationError as error:
-                _log.error("API keys not taken over", why=str(error))
             except Exception:
                 _log.exception("models could not be looked for")
             usable = bool(self.servicer.repository.served())
             await self._report(serving if usable else not_serving)
             await asyncio.sleep(self.settings.model_poll_s)
+            self._reload_keys()
+
+    def _reload_keys(self) -> None:
+        """Take over the key file; a faulty one is logged, and the keys stay as they are."""
+        try:
+            self._take_keys(load_keys(self.settings))
+        except ConfigurationError as error:
+            _log.error("API keys not taken over", why=str(error))
 
     def _take_keys(self, keys: ApiKeys) -> None:
         self._interceptor.keys = keys
