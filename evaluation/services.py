@@ -85,11 +85,12 @@ class ServiceProcess:
 
 @dataclass(frozen=True)
 class Services:
-    """Both services, and the API key of each client."""
+    """Both services, the API key of each client, and the file of the keys' hashes."""
 
     encoder: ServiceProcess
     f2i: ServiceProcess
     keys: dict[str, str]
+    key_file: Path
 
     @property
     def metrics_urls(self) -> list[str]:
@@ -117,7 +118,7 @@ def running_services(models_dir: Path, client_ids: list[str]) -> Iterator[Servic
             stack.callback(services[name].stop)
         for service in services.values():
             service.wait_until_serving()
-        yield Services(services["encoder"], services["f2i"], keys)
+        yield Services(services["encoder"], services["f2i"], keys, key_file)
 
 
 def start_service(

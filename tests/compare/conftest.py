@@ -15,7 +15,7 @@ from tests.compare.tiny import CONFIG
 from tests.support.models import conv_encoder, manifest, publish
 
 # Clients beside those of the rows, for tests that query by themselves.
-EXTRA_CLIENTS = ("direct", "seaas", "victim")
+EXTRA_CLIENTS = ("direct", "victim")
 
 
 @pytest.fixture(scope="session")

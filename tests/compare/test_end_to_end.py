@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,9 +149,10 @@ def test_pictures_and_table_are_made(finished: Run, tmp_path: Path) -> None:
         "cost.png",
     }
     assert all(path.read_bytes().startswith(PNG) for path in paths)
-    console = Console(width=200, record=True, quiet=True)
-    console.print(render(finished.report))
-    text = console.export_text()
+    console = Console(width=200, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(render(finished.report))
+    text = capture.get()
     assert "Break-even budget of reaas/SC" in text
     assert "not applicable" in text
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,6 @@ from reaas import ChannelOptions, Client, ServiceUnavailableError
 from reaas.certify import DownstreamClassifier
 from reaas.datasets import Dataset
 from reaas.schemes import ImageCertificates, ReaasScheme, SeaasScheme
-from reaas_runtime.keys import add_key
 
 from evaluation.services import ServiceProcess, Services, start_service
 
@@ -26,7 +22,7 @@ IMPATIENT = ChannelOptions(retry_for_s=0.5)
 VOTES = 200
 
 
-class Service:
+class Victim:
     """A service that can be killed, and started again on its port."""
 
     def __init__(self, start: Callable[[int | None], ServiceProcess]) -> None:
@@ -49,35 +45,23 @@ class Service:
         self._running.stop()
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Both services, and the key to them."""
-
-    encoder: Service
-    f2i: Service
-    key: str
-
-    def client(self, options: ChannelOptions) -> Client:
-        return Client(self.encoder.address, self.f2i.address, api_key=self.key, options=options)
-
-
 @pytest.fixture
-def pair(models_dir: Path, tmp_path: Path) -> Iterator[Pair]:
-    """Services of this test's own, to be killed."""
-    key_file = tmp_path / "keys.txt"
-    key = add_key("victim", key_file)
+def victim(
+    request: pytest.FixtureRequest, models_dir: Path, services: Services, tmp_path: Path
+) -> Iterator[Victim]:
+    """A service of this test's own, which knows the same API keys as the others."""
 
-    def start(name: str, port: int | None) -> ServiceProcess:
-        return start_service(name, models_dir, tmp_path, key_file=key_file, port=port)
+    def start(port: int | None) -> ServiceProcess:
+        return start_service(
+            request.param, models_dir, tmp_path, key_file=services.key_file, port=port
+        )
 
-    with ExitStack() as stack:
-        started = []
-        for name in ("encoder", "f2i"):
-            started.append(Service(partial(start, name)))
-            stack.callback(started[-1].stop)
-        for service in started:
-            service.wait_until_serving()
-        yield Pair(started[0], started[1], key)
+    own = Victim(start)
+    try:
+        own.wait_until_serving()
+        yield own
+    finally:
+        own.stop()
 
 
 @pytest.fixture(scope="module")
@@ -129,36 +113,57 @@ def at_the_third_call(action: Callable[[], None]) -> Advance:
     return advance
 
 
-def test_f2i_killed_for_good_is_a_typed_error(
-    pair: Pair, digits: Dataset, classifier: DownstreamClassifier
-) -> None:
-    with pair.client(IMPATIENT) as client, pytest.raises(ServiceUnavailableError):
-        certify(client, digits, classifier, at_the_third_call(pair.f2i.kill))
+def with_f2i(services: Services, victim: Victim, options: ChannelOptions) -> Client:
+    key = services.keys["victim"]
+    return Client(services.encoder.address, victim.address, api_key=key, options=options)
 
 
+def with_encoder(services: Services, victim: Victim, options: ChannelOptions) -> Client:
+    key = services.keys["victim"]
+    return Client(victim.address, services.f2i.address, api_key=key, options=options)
+
+
+@pytest.mark.parametrize("victim", ["f2i"], indirect=True)
 def test_f2i_killed_and_restarted_gives_the_same_certificates(
-    pair: Pair, digits: Dataset, classifier: DownstreamClassifier, undisturbed: ImageCertificates
+    services: Services,
+    victim: Victim,
+    digits: Dataset,
+    classifier: DownstreamClassifier,
+    undisturbed: ImageCertificates,
 ) -> None:
-    with pair.client(PATIENT) as client:
-        found = certify(client, digits, classifier, at_the_third_call(pair.f2i.restart))
+    with with_f2i(services, victim, PATIENT) as client:
+        found = certify(client, digits, classifier, at_the_third_call(victim.restart))
     assert found.model == undisturbed.model
     assert np.array_equal(found.labels, undisturbed.labels)
     assert np.array_equal(found.radii, undisturbed.radii)
     assert (undisturbed.radii > 0.0).any()
 
 
-def test_encoder_killed_for_good_is_a_typed_error(
-    pair: Pair, digits: Dataset, classifier: DownstreamClassifier
+@pytest.mark.parametrize("victim", ["f2i"], indirect=True)
+def test_f2i_killed_for_good_is_a_typed_error(
+    services: Services, victim: Victim, digits: Dataset, classifier: DownstreamClassifier
 ) -> None:
-    with pair.client(IMPATIENT) as client, pytest.raises(ServiceUnavailableError):
-        votes(client, digits, classifier, at_the_third_call(pair.encoder.kill))
+    with with_f2i(services, victim, IMPATIENT) as client, pytest.raises(ServiceUnavailableError):
+        certify(client, digits, classifier, at_the_third_call(victim.kill))
 
 
+@pytest.mark.parametrize("victim", ["encoder"], indirect=True)
 def test_encoder_killed_and_restarted_gives_the_same_votes(
-    pair: Pair, digits: Dataset, classifier: DownstreamClassifier, services: Services
+    services: Services, victim: Victim, digits: Dataset, classifier: DownstreamClassifier
 ) -> None:
-    with Client(services.encoder.address, api_key=services.keys["seaas"]) as client:
+    with Client(services.encoder.address, api_key=services.keys["direct"]) as client:
         expected = votes(client, digits, classifier, lambda _: None)
-    with pair.client(PATIENT) as client:
-        disturbed = votes(client, digits, classifier, at_the_third_call(pair.encoder.restart))
+    with with_encoder(services, victim, PATIENT) as client:
+        disturbed = votes(client, digits, classifier, at_the_third_call(victim.restart))
     assert disturbed == expected
+
+
+@pytest.mark.parametrize("victim", ["encoder"], indirect=True)
+def test_encoder_killed_for_good_is_a_typed_error(
+    services: Services, victim: Victim, digits: Dataset, classifier: DownstreamClassifier
+) -> None:
+    with (
+        with_encoder(services, victim, IMPATIENT) as client,
+        pytest.raises(ServiceUnavailableError),
+    ):
+        votes(client, digits, classifier, at_the_third_call(victim.kill))

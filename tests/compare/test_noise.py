@@ -69,7 +69,7 @@ def test_noise_is_gaussian_around_the_image_and_not_clipped() -> None:
 def test_float_images_are_taken_as_they_are() -> None:
     pictures = images(2)
     scaled = (pictures / np.float32(255.0)).astype(np.float32)
-    assert np.array_equal(copies_of(pictures), copies_of(scaled))  # type: ignore[arg-type]
+    assert np.array_equal(copies_of(pictures), copies_of(scaled))
 
 
 def test_other_types_are_refused() -> None:

@@ -52,15 +52,12 @@ def smoothed_head(features: Features, labels: Labels, config: CompareConfig) -> 
 
 
 def noisy_head(features: Features, labels: Labels, config: CompareConfig) -> DownstreamClassifier:
-    """For SEaaS: trained on the features of all noisy copies. features [n, copies, d], labels [n].
+    """For SEaaS: trained on the features of all noisy copies, chosen by smoothed ACR.
 
-    The noise is in the features already, so the plain objective is noise-augmented training.
+    features [n, copies, d], labels [n]. The features have their noise in them already.
     """
-    inputs, copies, dim = features.shape
     return train_head(
-        features.reshape(inputs * copies, dim),
-        np.repeat(labels, copies),
-        HeadConfig(objective="plain", hidden=config.hidden, seed=config.seed),
+        features, labels, HeadConfig(objective="noise", hidden=config.hidden, seed=config.seed)
     )
 
 
