@@ -129,9 +129,9 @@ class Endpoint:
 
     def _arguments(self) -> list[GrpcOption]:
         options = self.options
-        balancing = {"loadBalancingConfig": [{options.load_balancing: {}}]}
+        policy: dict[str, object] = {options.load_balancing: {}}
         ours: dict[str, str | int] = {
-            "grpc.service_config": json.dumps(balancing),
+            "grpc.service_config": json.dumps({"loadBalancingConfig": [policy]}),
             "grpc.max_send_message_length": -1,  # The service names its limit; messages fit it.
             "grpc.max_receive_message_length": options.max_reply_bytes,
             "grpc.keepalive_time_ms": _ms(options.keepalive_s),

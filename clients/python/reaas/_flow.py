@@ -45,7 +45,8 @@ class BatchFlow(Generic[Request, Reply, Answer]):
     def __init__(
         self, api: Api[Request, Reply, Answer], limits: Limits, options: ChannelOptions
     ) -> None:
-        self._api, self._limits, self._options = api, limits, options
+        self._api: Api[Request, Reply, Answer] = api
+        self._limits, self._options = limits, options
         self._parts: list[Answer] = []
         self._first: Answer | None = None
         self._failure: Exception | None = None

@@ -78,8 +78,8 @@ def ref_to_message(ref: ModelRef) -> model_pb2.ModelRef:
     return model_pb2.ModelRef(name=ref.name, version=ref.version, digest=ref.digest)
 
 
-def expected(request: encoder_pb2.EncodeRequest | f2i_pb2.PerturbRequest) -> Expected:
-    """What must come back for `request`."""
+def expected(request: Any) -> Expected:
+    """What must come back for an EncodeRequest or a PerturbRequest."""
     model = request.model
     return Expected(
         ModelRef(model.name, model.version, model.digest),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import numpy as np
@@ -15,6 +15,9 @@ from reaas.certify import ABSTAIN, DownstreamClassifier, SmoothingConfig
 from reaas.cli._context import Settings, model_option, pass_settings, progress_bar
 from reaas.cli._images import batches, image_stack, images_argument, read_arrays, read_images
 from reaas.schemes import ImageCertificates, ReaasScheme
+
+if TYPE_CHECKING:
+    from reaas.train import Objective
 
 _STEP = 64  # Inputs between two steps of the progress bar.
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -151,8 +154,8 @@ def train_head(
     except ImportError as error:
         raise click.UsageError(str(error)) from error
     images, labels = _read_labelled(file)
-    noise = {} if sigma is None else {"noise_sigma": sigma}
-    config = HeadConfig(objective=objective, hidden=hidden, seed=seed, **noise)
+    chosen = cast("Objective", objective)
+    config = HeadConfig(objective=chosen, noise_sigma=sigma, hidden=hidden, seed=seed)
     with settings.connect() as client:
         ref = client.model(model).ref
         phase = reaas.Phase.TRAIN

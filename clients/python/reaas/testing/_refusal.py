@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -19,6 +20,7 @@ from reaas.v1 import f2i_pb2, tensor_pb2
 
 _DTYPES = {tensor_pb2.DATA_TYPE_UINT8: "u1", tensor_pb2.DATA_TYPE_FLOAT32: "<f4"}
 _RADIUS_DTYPES = {tensor_pb2.DATA_TYPE_FLOAT32: "<f4", tensor_pb2.DATA_TYPE_FLOAT64: "<f8"}
+_LARGEST_RADIUS = 1e9
 _CODES = {
     "MODEL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "DIGEST_MISMATCH": grpc.StatusCode.FAILED_PRECONDITION,
@@ -97,22 +99,36 @@ def decode_radii(request: f2i_pb2.PerturbRequest, n: int) -> NDArray[np.float64]
     """Feature-space radii R', float64 [n]."""
     if request.WhichOneof("target") != "ball":
         raise RefusedError("MISSING_TARGET", "target is not set; it must be a ball", field="target")
-    radii = _decode(request.ball.radii, _RADIUS_DTYPES, "ball.radii").astype(np.float64)
+    field = "target.ball.radii"
+    radii = _decode(request.ball.radii, _RADIUS_DTYPES, field).astype(np.float64)
     if radii.shape != (n,):
-        _refuse_shape("ball.radii", radii.shape, f"[{n}]")
-    for radius in radii:
-        if not (math.isfinite(radius) and radius > 0):
+        _refuse_shape(field, radii.shape, f"[{n}]")
+    for index, radius in enumerate(radii):
+        if not 0 < radius <= _LARGEST_RADIUS:
             raise RefusedError(
                 "INVALID_RADIUS",
-                f"ball.radii has {radius}; a radius must be finite and above 0",
-                field="ball.radii",
-                limit="> 0, finite",
+                f"{field}[{index}] is {radius}; it must be above 0, at most {_LARGEST_RADIUS:g}",
+                field=f"{field}[{index}]",
+                limit=f"above 0, at most {_LARGEST_RADIUS:g}",
                 got=radius,
             )
     return radii
 
 
-def _decode(tensor: tensor_pb2.Tensor, dtypes: dict[int, str], field: str) -> NDArray[Any]:
+def check_search(search: f2i_pb2.SearchOptions, max_steps: int) -> None:
+    """Refuses options of a search that no service takes."""
+    for name, ok in (
+        ("max_steps", 0 <= search.max_steps <= max_steps),
+        ("relative_tolerance", 0 <= search.relative_tolerance < 1),
+    ):
+        if not ok:
+            field, got = f"search.{name}", getattr(search, name)
+            raise RefusedError("INVALID_SEARCH", f"{field} is {got}", field=field, got=got)
+
+
+def _decode(
+    tensor: tensor_pb2.Tensor, dtypes: Mapping[tensor_pb2.DataType, str], field: str
+) -> NDArray[Any]:
     if tensor.dtype not in dtypes:
         raise RefusedError(
             "INVALID_DTYPE", f"{field}.dtype is {tensor.dtype}", field=f"{field}.dtype"

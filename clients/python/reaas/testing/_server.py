@@ -18,7 +18,7 @@ from reaas._model import Method, ModelRef, Phase, Scheme
 from reaas._protocol import message_bytes
 from reaas._tensor import to_tensor
 from reaas.testing._model import FakeModel
-from reaas.testing._refusal import RefusedError, decode_inputs, decode_radii
+from reaas.testing._refusal import RefusedError, check_search, decode_inputs, decode_radii
 from reaas.v1 import encoder_pb2, encoder_pb2_grpc, f2i_pb2, f2i_pb2_grpc, model_pb2
 
 _METHODS = {
@@ -187,8 +187,8 @@ def _message(ref: ModelRef) -> model_pb2.ModelRef:
     return model_pb2.ModelRef(name=ref.name, version=ref.version, digest=ref.digest)
 
 
-class _Service:
-    """What both services have."""
+class _Info:
+    """What both services tell about themselves."""
 
     name: str
 
@@ -221,7 +221,7 @@ class _Service:
             refusal.abort(context)
 
 
-class _Encoder(_Service, encoder_pb2_grpc.EncoderServiceServicer):
+class _Encoder(_Info, encoder_pb2_grpc.EncoderServiceServicer):  # type: ignore[misc]
     name = "reaas.v1.EncoderService"
 
     def Encode(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -237,7 +237,7 @@ class _Encoder(_Service, encoder_pb2_grpc.EncoderServiceServicer):
         return encoder_pb2.EncodeResponse(model=_message(model.ref), features=to_tensor(features))
 
 
-class _F2I(_Service, f2i_pb2_grpc.F2IServiceServicer):
+class _F2I(_Info, f2i_pb2_grpc.F2IServiceServicer):  # type: ignore[misc]
     name = "reaas.v1.F2IService"
 
     def Perturb(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -251,13 +251,14 @@ class _F2I(_Service, f2i_pb2_grpc.F2IServiceServicer):
         model = self._fake.find(request.model)
         images = decode_inputs(request.inputs, model, clean=True)
         feature_radii = decode_radii(request, len(images))
+        check_search(request.search, self._fake.limits.max_search_steps)
         if request.method not in _METHODS:
             raise RefusedError("INVALID_METHOD", f"method is {request.method}", field="method")
         method = _METHODS[request.method]
         radii = model.radius(images, feature_radii, method)
-        number = f2i_pb2.Method.Value(f"METHOD_{method.name}")
+        name = f"METHOD_{method.name}"
         results = [
-            f2i_pb2.PerturbResult(radius=r, method=number, upper=r, steps=1, converged=True)
+            f2i_pb2.PerturbResult(radius=r, method=name, upper=r, steps=1, converged=True)
             for r in radii
         ]
         return f2i_pb2.PerturbResponse(model=_message(model.ref), results=results)
