@@ -86,7 +86,7 @@ def test_radius_tells_the_image_space_radius(run: Run, pictures: list[Path]) -> 
     found = json.loads(run("--json", *arguments, "--method", "ibp").stdout)
     assert [row["image"] for row in found["results"]] == ["one.png", "two.npy[0]", "two.npy[1]"]
     assert found["results"][0]["method"] == "ibp"
-    assert found["results"][0]["R"] == pytest.approx(0.25 / np.sqrt(8), rel=1e-4)
+    assert found["results"][0]["radius"] == pytest.approx(0.25 / np.sqrt(8), rel=1e-4)
     assert found["model"]["name"] == "fake"
     table = run(*arguments)
     assert table.exit_code == 0
@@ -104,11 +104,13 @@ def test_certify_gives_label_and_radii(
     rows = json.loads(result.stdout)["results"]
     labels = DownstreamClassifier.load(head).predict(server.model.encode(make_images(3) / 255.0))
     for row, label in zip(rows, labels, strict=True):
-        if row["R"]:
+        if row["radius"]:
             assert row["label"] == label
-            assert row["R"] == pytest.approx(row["R'"] / server.model.lipschitz, rel=1e-4)
+            assert row["radius"] == pytest.approx(
+                row["feature_radius"] / server.model.lipschitz, rel=1e-4
+            )
             assert row["bound"] == "lipschitz"
-    assert any(row["R"] for row in rows)
+    assert any(row["radius"] for row in rows)
     assert {key.api: usage.queries for key, usage in server.meter.entries().items()} == {
         "feature": 3,
         "f2iperturb": 3,
@@ -185,7 +187,8 @@ def test_errors_are_one_line_and_an_exit_code(
     server.fail_next(reason)
     result = run("radius", *pictures, "--model", "fake", "--feature-radius", 1)
     assert result.exit_code == code
-    assert result.stderr == f"reaas: {reason} by request of the test\n"
+    where = f"{server.address}: " if code in (3, 5, 6) and "DEADLINE" not in reason else ""
+    assert result.stderr == f"reaas: {where}{reason} by request of the test\n"
     assert result.stdout == ""
 
 

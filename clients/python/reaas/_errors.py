@@ -122,6 +122,10 @@ class _FailedCall(Protocol):
     def trailing_metadata(self) -> object: ...
 
 
+# What is wrong with one service of several, and not with a request: the message says with which.
+_ABOUT_THE_SERVICE = (OverloadedError, ServiceUnavailableError, ServerError, UnauthenticatedError)
+
+
 @dataclass(frozen=True)
 class _Details:
     """The google.rpc details of a failed call that this package understands."""
@@ -140,8 +144,10 @@ def error_of_call(call: _FailedCall, address: str) -> ReaasError:
     message = call.details() or code.name
     if message.startswith("Exception deserializing response"):  # said by gRPC on this side
         kind, message = ProtocolError, UNDECODABLE_REPLY
-    if not details.reason:  # Not a sentence of a REaaS service: say where it comes from.
+    if not details.reason:  # Not a sentence of a REaaS service.
         message = f"{address}: {message} ({code.name})"
+    elif kind in _ABOUT_THE_SERVICE:
+        message = f"{address}: {message}"
     return kind(
         message,
         reason=details.reason,

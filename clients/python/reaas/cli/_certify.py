@@ -101,8 +101,10 @@ def _row(found: ImageCertificates, index: int) -> dict[str, Any]:
     bound = found.methods[index] if found.methods and certified > 0 else None
     return {
         "label": None if label == ABSTAIN else label,
-        "R'": None if found.feature_radii is None else float(found.feature_radii[index]),
-        "R": certified,
+        "feature_radius": None
+        if found.feature_radii is None
+        else float(found.feature_radii[index]),
+        "radius": certified,
         "bound": bound,
     }
 
@@ -167,7 +169,7 @@ def train_head(
         "file": str(out),
         "images": len(labels),
         "classes": classifier.classes,
-        "training accuracy": float(np.mean(classifier.predict(features) == labels)),
+        "training_accuracy": float(np.mean(classifier.predict(features) == labels)),
         "model": str(ref),
     }
     settings.print("Downstream classifier", [row])

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import reaas
 
+# The symbols of the paper, where a column has one.
+_HEADINGS = {"feature_radius": "R'", "radius": "R", "feature_dim": "d", "lipschitz": "L"}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,13 +43,15 @@ class Settings:
         if self.as_json:
             click.echo(json.dumps({**about, "results": rows}, indent=2))
             return
-        table = Table(title=title, title_justify="left")
+        table = Table()
         for name in rows[0] if rows else ():
-            numeric = not isinstance(rows[0][name], str)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            heading = _HEADINGS.get(name, name.replace("_", " "))
+            justify: JustifyMethod = "left" if isinstance(rows[0][name], str) else "right"
+            table.add_column(heading, justify=justify, overflow="fold")
         for row in rows:
             table.add_row(*(_cell(value) for value in row.values()))
         wide = None if sys.stdout.isatty() else 200  # Not folded to fit a file or a pipe.
+        click.echo(title)
         Console(width=wide).print(table)
 
 

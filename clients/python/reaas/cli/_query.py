@@ -35,8 +35,8 @@ def _model_row(model: reaas.ModelInfo) -> dict[str, Any]:
         "latest": model.latest,
         "digest": f"{model.ref.digest[:19]}...",
         "input": "x".join(map(str, model.input.shape)),
-        "d": model.feature_dim,
-        "L": rounded(model.constants.lipschitz, up=True),
+        "feature_dim": model.feature_dim,
+        "lipschitz": rounded(model.constants.lipschitz, up=True),
         "description": model.description,
     }
 
@@ -74,7 +74,9 @@ def encode(settings: Settings, files: tuple[Path, ...], model: str, out: Path, p
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("wb") as file:
         np.savez(file, features=values, names=[image.name for image in images], model=str(ref))
-    rows = [{"file": str(out), "images": len(values), "d": values.shape[1], "model": str(ref)}]
+    rows = [
+        {"file": str(out), "images": len(values), "feature_dim": values.shape[1], "model": str(ref)}
+    ]
     settings.print("Features", rows)
 
 
@@ -130,8 +132,8 @@ def radius(
             for index, place in enumerate(part.places.tolist()):
                 rows[place] = {
                     "image": images[place].name,
-                    "R'": feature_radius,
-                    "R": float(answer.radius[index]),
+                    "feature_radius": feature_radius,
+                    "radius": float(answer.radius[index]),
                     "method": str(answer.method[index]),
                     "upper": float(answer.upper[index]),
                     "steps": int(answer.steps[index]),
