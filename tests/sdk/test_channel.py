@@ -77,7 +77,13 @@ def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"messages_in_flight": 0}, {"preferred_message_bytes": 0}, {"retry_for_s": -1.0}]
+    "options",
+    [
+        {"messages_in_flight": 0},
+        {"preferred_message_bytes": 0},
+        {"perturb_message_inputs": 0},
+        {"retry_for_s": -1.0},
+    ],
 )
 def test_options_that_make_no_sense_are_named(options: dict[str, Any]) -> None:
     (name,) = options

@@ -78,6 +78,19 @@ def test_preferred_message_size_is_kept(server: FakeServer, make_client: Any) ->
     assert len(replies) == 10
 
 
+def test_a_perturb_message_holds_few_inputs_so_that_each_has_time(
+    server: FakeServer, make_client: Any
+) -> None:
+    options = reaas.ChannelOptions(perturb_message_inputs=7)
+    client = make_client(server.address, server.address, options=options)
+    images = make_images(50)
+    model = client.encode(images, "fake").model
+    replies = record_replies(server)
+    assert len(client.perturb(images, np.ones(50), model)) == 50
+    assert max(len(reply.results) for reply in replies) == 7
+    assert len(replies) == 8
+
+
 def test_an_input_larger_than_a_message_may_be_is_refused_here(make_client: Any) -> None:
     with FakeServer(max_request_bytes=4100) as server:
         client = make_client(server.address)

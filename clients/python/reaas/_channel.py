@@ -41,6 +41,9 @@ class ChannelOptions:
     preferred_message_bytes: int = 8 * 2**20
     """Batches are split into messages of about this size, within the service's limits. 8 MiB is
     2,700 images of 32x32 uint8 and still leaves the wire quickly."""
+    perturb_message_inputs: int = 32
+    """Most inputs of one F2IPerturb message. All of a message share one deadline, and a search that
+    has no time left certifies less: with few inputs the service's default leaves each enough."""
     max_reply_bytes: int = 256 * 2**20
     """Largest reply taken. gRPC's own limit of 4 MiB is 8,000 features of d = 128."""
     load_balancing: str = "round_robin"
@@ -63,7 +66,12 @@ class ChannelOptions:
     """Raw gRPC channel arguments; they win over everything above."""
 
     def __post_init__(self) -> None:
-        at_least = {"messages_in_flight": 1, "preferred_message_bytes": 1, "retry_for_s": 0}
+        at_least = {
+            "messages_in_flight": 1,
+            "perturb_message_inputs": 1,
+            "preferred_message_bytes": 1,
+            "retry_for_s": 0,
+        }
         for name, least in at_least.items():
             value = getattr(self, name)
             if not value >= least:

@@ -71,7 +71,8 @@ class BatchFlow(Generic[Request, Reply, Answer]):
             self._failure = failure
 
     def _messages(self, batch: Batch[Request], deadline: Deadline) -> Iterator[Outgoing[Request]]:
-        parts = batch.split(self._limits, self._options.preferred_message_bytes)
+        most_inputs = self._options.perturb_message_inputs if self._api.divides_time else None
+        parts = batch.split(self._limits, self._options.preferred_message_bytes, most_inputs)
         for index, part in enumerate(parts):
             request, rounds_left = batch.request(part), len(parts) - index
             until = deadline

@@ -102,10 +102,13 @@ class Batch(Generic[Request]):
     extra_bytes: int = 0
     """What travels with each input besides itself."""
 
-    def split(self, limits: Limits, preferred_bytes: int) -> list[slice]:
+    def split(
+        self, limits: Limits, preferred_bytes: int, most_inputs: int | None = None
+    ) -> list[slice]:
         """Slices, nearly equal in size, that each fit into one message.
 
-        Raises InvalidArgumentError where a single input does not fit.
+        `most_inputs`: what the caller wants in one at most. Raises InvalidArgumentError where a
+        single input does not fit.
         """
         n, each = len(self.inputs), self.inputs[0].nbytes + self.extra_bytes
         most_bytes = (limits.max_request_bytes or math.inf) - _HEADER_BYTES
@@ -119,7 +122,7 @@ class Batch(Generic[Request]):
                 got=str(each),
             )
         fitting = max(1, int(min(most_bytes, preferred_bytes) // each))
-        parts = math.ceil(n / min(fitting, limits.max_batch_inputs or n))
+        parts = math.ceil(n / min(fitting, limits.max_batch_inputs or n, most_inputs or n))
         edges = [n * part // parts for part in range(parts + 1)]
         return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
