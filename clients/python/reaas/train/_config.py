@@ -24,7 +24,8 @@ class HeadConfig:
     """Widths of the hidden layers. None: a linear head has an exact certified radius, and on
     features of a few thousand images deeper heads had smaller ones."""
     epochs: int = 40
-    """Passes over the data, half of them with cross-entropy; more changed ACR by under 1%."""
+    """Passes over the data, half of them with cross-entropy. 20, 40 and 80 gave the same ACR on
+    CIFAR-10 features to within 5%, 40 the best."""
     batch_size: int = 64
     """Inputs a step; more where an epoch would take over `MAX_STEPS` steps. So a training takes
     about 800 steps, and a few seconds, whatever the size of the data."""
