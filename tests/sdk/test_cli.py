@@ -274,3 +274,20 @@ def test_the_newest_version_is_used_unless_one_is_named(
 def test_a_radius_is_never_shown_larger_than_it_is(value: float) -> None:
     assert value * (1 - 1e-5) <= float(rounded(value)) <= value
     assert value <= float(rounded(value, up=True)) <= value * (1 + 1e-5)
+
+
+def test_compare_writes_report_and_pictures(tmp_path: Path) -> None:
+    for needed in ("torch", "sklearn", "matplotlib", "prometheus_client"):
+        pytest.importorskip(needed)
+    arguments = ["compare", "--train", 60, "--test", 5, "--samples", 20, "--sigma", 0.25]
+    with FakeServer([FakeModel(shape=(8, 8, 1))]) as server:
+        where = ["--encoder", server.address, "--f2i", server.address]
+        rest = ["--model", "fake", "--out", tmp_path]
+        result = CliRunner().invoke(app, [*where, *map(str, [*arguments, *rest])])
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["encoder"]["name"] == "fake"
+    assert {row["scheme"] for row in report["rows"]} == {"reaas", "seaas"}
+    for name in ("certified_accuracy.png", "acr_vs_queries.png", "cost.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+        assert f"wrote {tmp_path / name}" in result.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -219,6 +221,46 @@ def test_a_closed_client_says_so(server: FakeServer, images: Any) -> None:
     client.with_scheme("seaas").close()
     with pytest.raises(reaas.ReaasError, match="closed"):
         client.encode(images, "fake")
+
+
+def test_a_call_under_way_when_the_client_is_closed_says_so(server: FakeServer) -> None:
+    server.delay_s = 1.0
+    client = reaas.Client(server.address)
+    client.info()
+    threading.Timer(0.2, client.close).start()
+    with pytest.raises(reaas.ReaasError, match="closed"):
+        client.encode(make_images(1), "fake")
+
+
+async def test_an_asynchronous_call_under_way_when_the_client_is_closed_says_so(
+    server: FakeServer,
+) -> None:
+    server.delay_s = 1.0
+    client = reaas.AsyncClient(server.address)
+    await client.info()
+    call = asyncio.create_task(client.encode(make_images(1), "fake"))
+    await asyncio.sleep(0.2)
+    await client.close()
+    with pytest.raises(reaas.ReaasError, match="closed"):
+        await call
+
+
+def test_a_client_that_is_closed_while_it_waits_to_try_again_says_so(server: FakeServer) -> None:
+    client = reaas.Client(server.address, options=reaas.ChannelOptions(retry_for_s=60))
+    client.info()
+    server.fail_next("QUEUE_FULL", retry_after_s=1.0)
+    threading.Timer(0.2, client.close).start()
+    with pytest.raises(reaas.ReaasError, match="closed"):
+        client.encode(make_images(1), "fake")
+
+
+def test_an_asynchronous_client_stays_on_its_loop(server: FakeServer) -> None:
+    client = reaas.AsyncClient(server.address)
+    with asyncio.Runner() as first:
+        first.run(client.info())
+        with asyncio.Runner() as second, pytest.raises(reaas.ReaasError, match="event loop"):
+            second.run(client.info())
+        first.run(client.close())
 
 
 def test_a_forked_client_says_so(client: Any, images: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,13 @@ from typing import Any, Generic, TypeVar
 
 from grpc import aio
 
-from reaas._channel import ChannelOptions
-from reaas._errors import UNDECODABLE_REPLY, ProtocolError, error_of_call
+from reaas._errors import CLOSED, UNDECODABLE_REPLY, ProtocolError, ReaasError, error_of_call
 from reaas._flow import BatchFlow, Outgoing, Timed
 from reaas._info import read_service_info
 from reaas._model import Limits, Service
 from reaas._protocol import Answer, Api, Batch, Reply, Request
 from reaas._retry import UNLIMITED, Backoff, Deadline
-from reaas._session import Metadata, Purpose, Session
+from reaas._session import Purpose, Session
 from reaas.v1 import encoder_pb2_grpc, f2i_pb2_grpc, model_pb2
 
 Item = TypeVar("Item")
@@ -34,23 +33,26 @@ class _Sending(Generic[Request, Reply]):
 
     def __init__(
         self,
+        session: Session,
+        service: Service,
         rpc: aio.UnaryUnaryMultiCallable[Request, Reply],
         request: Request,
-        metadata: Metadata,
-        address: str,
+        purpose: Purpose,
         timeout_s: float | None,
         deadline: Deadline,
-        options: ChannelOptions,
     ) -> None:
-        self._rpc, self._request, self._metadata = rpc, request, metadata
-        self._address, self._timeout_s, self._deadline = address, timeout_s, deadline
-        self._backoff = Backoff(options, deadline)
+        self._session, self._service = session, service
+        self._rpc, self._request, self._purpose = rpc, request, purpose
+        self._timeout_s, self._deadline = timeout_s, deadline
+        self._backoff = Backoff(session.options, deadline)
         self._call = self._start()
 
     def _start(self) -> Any:
+        self._address = self._session.endpoint(self._service).address
         left = self._deadline.left()
         timeout = self._timeout_s if left is None else left
-        return self._rpc(self._request, timeout=timeout, metadata=self._metadata)
+        metadata = self._session.metadata(self._purpose)
+        return self._rpc(self._request, timeout=timeout, metadata=metadata)
 
     async def result(self) -> Reply:
         """The reply, after as many attempts as the options allow. Raises ReaasError."""
@@ -60,6 +62,10 @@ class _Sending(Generic[Request, Reply]):
                 if reply is None:  # So grpc.aio says that it could not be parsed.
                     raise ProtocolError(f"{self._address}: {UNDECODABLE_REPLY}")
                 return reply
+            except asyncio.CancelledError:
+                if self._session.closed and not _is_cancelled():
+                    raise ReaasError(CLOSED) from None
+                raise
             except aio.AioRpcError as failed:
                 error = error_of_call(failed, self._address)
                 delay = self._backoff.delay(error)
@@ -81,6 +87,7 @@ class AsyncTransport:
         self._session = session
         self._channels: dict[Service, aio.Channel] = {}
         self._limits: dict[Service, Limits] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def close(self) -> None:
         """Closes the channels; calls under way are cancelled."""
@@ -162,13 +169,6 @@ class AsyncTransport:
                 sending.cancel()
         flow.finish()
 
-    def _reach(self, service: Service) -> tuple[str, Any]:
-        """Address and stub of a service; the channel is opened where it is needed first."""
-        endpoint = self._session.endpoint(service)
-        if service not in self._channels:
-            self._channels[service] = endpoint.open_aio()
-        return endpoint.address, _STUBS[service](self._channels[service])
-
     def _send(
         self,
         service: Service,
@@ -178,10 +178,20 @@ class AsyncTransport:
         timeout_s: float | None,
         deadline: Deadline,
     ) -> _Sending[Any, Any]:
-        address, stub = self._reach(service)
-        metadata, options = self._session.metadata(purpose), self._session.options
-        multicallable = getattr(stub, rpc)
-        return _Sending(multicallable, request, metadata, address, timeout_s, deadline, options)
+        multicallable = getattr(self._stub(service), rpc)
+        return _Sending(
+            self._session, service, multicallable, request, purpose, timeout_s, deadline
+        )
+
+    def _stub(self, service: Service) -> Any:
+        """The stub of a service; the channel is opened where it is needed first."""
+        endpoint, loop = self._session.endpoint(service), asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise ReaasError("this client belongs to another event loop; make one for each")
+        self._loop = loop
+        if service not in self._channels:
+            self._channels[service] = endpoint.open_aio()
+        return _STUBS[service](self._channels[service])
 
     async def _limits_of(self, service: Service, purpose: Purpose, deadline: Deadline) -> Limits:
         if service not in self._limits:
@@ -194,3 +204,9 @@ class AsyncTransport:
 async def _each(items: Iterable[Item]) -> AsyncIterator[Item]:
     for item in items:
         yield item
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants the running task itself to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

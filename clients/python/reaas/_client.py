@@ -38,7 +38,8 @@ class Client:
 
     `encoder` and `f2i` are addresses (`host:port`, or any gRPC target); either may be left out.
     `api_key` is sent unencrypted to this very host only, unless `options` say otherwise.
-    Connects with the first call. A context manager; `close` ends the derived clients too.
+    Connects with the first call. A context manager; `close` ends the derived clients too. Threads
+    may share a client, processes may not: make it after a fork.
     """
 
     def __init__(

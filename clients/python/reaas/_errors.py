@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 ERROR_DOMAIN = "reaas"
+CLOSED = "this client is closed"
 UNDECODABLE_REPLY = "the reply is not the message that the contract names"
 _DETAILS_KEY = "grpc-status-details-bin"
 

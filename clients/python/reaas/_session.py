@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from reaas._channel import TLS, ChannelOptions, Endpoint, check_api_key
-from reaas._errors import InvalidArgumentError, ReaasError
+from reaas._errors import CLOSED, InvalidArgumentError, ReaasError
 from reaas._ledger import Ledger, LedgerKey, Usage
 from reaas._model import Phase, Scheme, Service, member
 from reaas._protocol import Api, Expected, message_bytes
@@ -53,7 +53,7 @@ class Session:
     def endpoint(self, service: Service) -> Endpoint:
         """Where a service is. Raises ReaasError where this client cannot call it."""
         if self.closed:
-            raise ReaasError("this client is closed")
+            raise ReaasError(CLOSED)
         if os.getpid() != self._process:
             # gRPC's threads and sockets do not survive a fork; using them would hang.
             raise ReaasError("this client was made before a fork; make one in each process")

@@ -10,14 +10,13 @@ from typing import Any, Generic
 
 import grpc
 
-from reaas._channel import ChannelOptions
-from reaas._errors import error_of_call
+from reaas._errors import CLOSED, ReaasError, error_of_call
 from reaas._flow import BatchFlow, Outgoing, Timed
 from reaas._info import read_service_info
 from reaas._model import Limits, Service
 from reaas._protocol import Answer, Api, Batch, Reply, Request
 from reaas._retry import UNLIMITED, Backoff, Deadline
-from reaas._session import Metadata, Purpose, Session
+from reaas._session import Purpose, Session
 from reaas.v1 import encoder_pb2_grpc, f2i_pb2_grpc, model_pb2
 
 _log = logging.getLogger("reaas")
@@ -32,23 +31,26 @@ class _Sending(Generic[Request, Reply]):
 
     def __init__(
         self,
+        session: Session,
+        service: Service,
         rpc: grpc.UnaryUnaryMultiCallable[Request, Reply],
         request: Request,
-        metadata: Metadata,
-        address: str,
+        purpose: Purpose,
         timeout_s: float | None,
         deadline: Deadline,
-        options: ChannelOptions,
     ) -> None:
-        self._rpc, self._request, self._metadata = rpc, request, metadata
-        self._address, self._timeout_s, self._deadline = address, timeout_s, deadline
-        self._backoff = Backoff(options, deadline)
+        self._session, self._service = session, service
+        self._rpc, self._request, self._purpose = rpc, request, purpose
+        self._timeout_s, self._deadline = timeout_s, deadline
+        self._backoff = Backoff(session.options, deadline)
         self._call = self._start()
 
     def _start(self) -> Any:
+        self._address = self._session.endpoint(self._service).address
         left = self._deadline.left()
         timeout = self._timeout_s if left is None else left
-        return self._rpc.future(self._request, timeout=timeout, metadata=self._metadata)
+        metadata = self._session.metadata(self._purpose)
+        return self._rpc.future(self._request, timeout=timeout, metadata=metadata)
 
     def result(self) -> Reply:
         """The reply, after as many attempts as the options allow. Raises ReaasError."""
@@ -56,6 +58,8 @@ class _Sending(Generic[Request, Reply]):
             try:
                 reply: Reply = self._call.result()
                 return reply
+            except grpc.FutureCancelledError as cancelled:
+                raise ReaasError(CLOSED) from cancelled
             except grpc.RpcError as failed:
                 error = error_of_call(failed, self._address)
                 delay = self._backoff.delay(error)
@@ -163,10 +167,11 @@ class Transport:
         timeout_s: float | None,
         deadline: Deadline,
     ) -> _Sending[Any, Any]:
-        address = self._session.endpoint(service).address
+        self._session.endpoint(service)  # Raises where there is no stub to call.
         multicallable = getattr(self._stubs[service], rpc)
-        metadata, options = self._session.metadata(purpose), self._session.options
-        return _Sending(multicallable, request, metadata, address, timeout_s, deadline, options)
+        return _Sending(
+            self._session, service, multicallable, request, purpose, timeout_s, deadline
+        )
 
     def _limits_of(self, service: Service, purpose: Purpose, deadline: Deadline) -> Limits:
         if service not in self._limits:
