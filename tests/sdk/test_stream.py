@@ -49,6 +49,25 @@ def test_batches_are_taken_as_they_are_needed(client: Any) -> None:
         stream.close()
 
 
+def test_a_batch_is_asked_for_when_it_can_leave(make_client: Any, server: FakeServer) -> None:
+    """Its time begins when it is asked for, so it must not wait for others after that."""
+    events: list[str] = []
+
+    def answered(reply: Any) -> Any:
+        events.append("answered")
+        return reply
+
+    def batches() -> Iterator[Any]:
+        for _ in range(3):
+            events.append("asked for")
+            yield make_images(1)
+
+    server.tamper = answered
+    client = make_client(server.address, options=reaas.ChannelOptions(messages_in_flight=1))
+    assert len(list(client.encode_stream(batches(), "fake"))) == 3
+    assert events == ["asked for", "answered"] * 3
+
+
 def test_an_empty_stream_is_empty(client: Any) -> None:
     assert list(client.encode_stream([], "fake")) == []
 

@@ -154,13 +154,14 @@ class AsyncTransport:
             return flow.incoming(sent, reply)
 
         try:
+            # A message is asked for when it can leave: its share of the time begins there.
             async for out in flow.outgoing_async(batches):
-                if len(window) == options.messages_in_flight:
-                    for answer in await finish_oldest():
-                        yield answer
                 timeout_s, until = limits.default_timeout_s, out.deadline
                 sending = self._send(api.service, api.rpc, out.request, purpose, timeout_s, until)
                 window.append((out, sending))
+                if len(window) == options.messages_in_flight:
+                    for answer in await finish_oldest():
+                        yield answer
             while window:
                 for answer in await finish_oldest():
                     yield answer

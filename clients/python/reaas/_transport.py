@@ -145,12 +145,13 @@ class Transport:
             return flow.incoming(sent, reply)
 
         try:
+            # A message is asked for when it can leave: its share of the time begins there.
             for out in flow.outgoing(batches):
-                if len(window) == options.messages_in_flight:
-                    yield from finish_oldest()
                 timeout_s, until = limits.default_timeout_s, out.deadline
                 sending = self._send(api.service, api.rpc, out.request, purpose, timeout_s, until)
                 window.append((out, sending))
+                if len(window) == options.messages_in_flight:
+                    yield from finish_oldest()
             while window:
                 yield from finish_oldest()
         finally:
