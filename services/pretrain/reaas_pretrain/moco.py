@@ -1,0 +1,97 @@
+"""Momentum contrast (He et al. 2020, arXiv 1911.05722): queue, momentum key encoder, loss."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from reaas_pretrain.encoder import ConvEncoder, ProjectionHead
+from reaas_pretrain.recipe import ContrastConfig
+
+Similarity = Literal["cosine", "distance", "dot"]
+
+
+def contrast_logits(
+    queries: Tensor, keys: Tensor, queue: Tensor, similarity: Similarity, temperature: float
+) -> Tensor:
+    """`[n, 1 + K]` similarities over temperature, the positive pair in column 0.
+
+    queries `[n, d]`, keys `[n, d]` (no gradient), queue `[K, d]`; with `cosine` all are expected at
+    unit length. `distance` is -||q - k||^2.
+    """
+    positive = (queries * keys).sum(1, keepdim=True)  # [n, 1]
+    negative = queries @ queue.T  # [n, K]
+    if similarity == "distance":
+        own = queries.square().sum(1, keepdim=True)  # [n, 1]
+        positive = 2 * positive - own - keys.square().sum(1, keepdim=True)
+        negative = 2 * negative - own - queue.square().sum(1)
+    return torch.cat([positive, negative], 1) / temperature
+
+
+class MoCo(nn.Module):
+    """Query encoder, key encoder (their moving average) and the queue of past keys."""
+
+    queue: Tensor
+    pointer: Tensor
+
+    def __init__(self, encoder: ConvEncoder, config: ContrastConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        dim = encoder.config.feature_dim
+        self.projection = (
+            ProjectionHead(dim, config.projection) if config.projection else nn.Identity()
+        )
+        self.query = nn.Sequential(encoder, self.projection)
+        self.key = deepcopy(self.query).requires_grad_(False)
+        queue = torch.randn(config.queue, dim)
+        self.register_buffer("queue", self._shaped(queue))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[n, 1 + K]` of two views `[n, 3, s, s]`, and the first view's features `[n, d]`.
+
+        The key encoder moves before it encodes, and the keys are enqueued after the logits
+        (they are no negatives of themselves).
+        """
+        features = self.encoder(first).float()  # [n, d]
+        queries = self._shaped(self.projection(features).float())  # [n, d]
+        with torch.no_grad():
+            self.move_key_encoder()
+            keys = self._shaped(self.key(second).float())  # [n, d]
+        with torch.autocast("cpu", enabled=False):
+            logits = contrast_logits(
+                queries, keys, self.queue.clone(), self.config.similarity, self.config.temperature
+            )
+        self.enqueue(keys)
+        return logits, features
+
+    @torch.no_grad()
+    def move_key_encoder(self) -> None:
+        """theta_k <- m theta_k + (1 - m) theta_q."""
+        for key, query in zip(self.key.parameters(), self.query.parameters(), strict=True):
+            key.lerp_(query, 1 - self.config.momentum)
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """First in, first out; the queue's size is a multiple of the batch's."""
+        start = int(self.pointer)
+        self.queue[start : start + len(keys)] = keys
+        self.pointer.fill_((start + len(keys)) % len(self.queue))
+
+    def _shaped(self, features: Tensor) -> Tensor:
+        return normalize(features, dim=1) if self.config.similarity == "cosine" else features
+
+
+def contrast_loss(logits: Tensor) -> Tensor:
+    """InfoNCE: cross-entropy of `[n, 1 + K]` logits with the positive pair as label 0."""
+    return cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64))
+
+
+def contrast_accuracy(logits: Tensor) -> float:
+    """Share of queries whose own key is more similar than every key of the queue."""
+    return float((logits.argmax(1) == 0).float().mean())

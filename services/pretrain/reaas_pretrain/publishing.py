@@ -1,0 +1,187 @@
+"""From a run's checkpoint to a served encoder: model.onnx and manifest.json of one version.
+
+The directory appears in one rename, complete or not at all. The constants in the manifest come from
+`reaas_bounds`, computed from the bytes that are served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from reaas_bounds import CertifiedConstants, certified_constants
+from torch import Tensor
+
+from reaas_pretrain.checkpoint import Checkpoint
+from reaas_pretrain.encoder import ConvEncoder
+from reaas_pretrain.evaluate import encode, measure
+from reaas_pretrain.images import LabelledImages
+from reaas_pretrain.moco import MoCo
+from reaas_pretrain.onnx_graph import encoder_onnx, run_onnx
+from reaas_pretrain.recipe import Recipe, parse_recipe
+
+ONNX_TOLERANCE = 1e-4
+"""Largest difference from torch that export accepts, relative to the largest feature: float32
+rounding of some thousand terms stays a hundred times below, a wrong graph a hundred times above."""
+
+
+class PublishError(RuntimeError):
+    """The encoder was not published; the message says why."""
+
+
+@torch.no_grad()
+def standardise(encoder: ConvEncoder, images: Tensor) -> float:
+    """Centres the features of `images [n, 3, s, s]` uint8 and scales them to unit deviation.
+
+    One number for all coordinates, folded into the last layer: contrast doesn't care for the scale,
+    a client's classifier trains better at scale 1, and radii are unchanged (margins and the
+    Lipschitz constant scale alike). Returns the factor.
+    """
+    features = encode(encoder, images)  # [n, d]
+    centre = features.mean(0)
+    factor = 1 / float((features - centre).square().mean().sqrt())
+    encoder.linear.bias.sub_(centre)
+    encoder.linear.bias.mul_(factor)
+    encoder.linear.weight.mul_(factor)
+    return factor
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was written where."""
+
+    directory: Path
+    digest: str
+    onnx_difference: float
+    """Largest absolute difference between ONNX Runtime and torch on real images."""
+    manifest: dict[str, Any]
+
+
+def trained_encoder(checkpoint: Checkpoint) -> tuple[Recipe, ConvEncoder]:
+    """The query encoder of a checkpoint, in evaluation mode."""
+    recipe = parse_recipe(checkpoint.recipe, origin="checkpoint")
+    model = MoCo(ConvEncoder(recipe.encoder), recipe.contrast)
+    model.load_state_dict(checkpoint.model)
+    return recipe, model.encoder.eval().requires_grad_(False)
+
+
+def publish(
+    run: Path,
+    models: Path,
+    version: str,
+    typical: Tensor,
+    train: LabelledImages,
+    test: LabelledImages,
+    *,
+    replace: bool = False,
+) -> Published:
+    """Exports, certifies, measures and publishes the encoder of `run`.
+
+    `typical [n, 3, s, s]` uint8 are images of the kind it was trained on: its features are
+    standardised on them. Quality is measured on CIFAR-10 (`train`, `test`).
+
+    Raises `PublishError` if ONNX Runtime disagrees with torch, or if the version is there already
+    and `replace` is false (a published version is immutable: certificates name its digest).
+    """
+    checkpoint = Checkpoint.load(run)
+    recipe, encoder = trained_encoder(checkpoint)
+    target = models / recipe.name / version
+    if target.exists() and not replace:
+        raise PublishError(
+            f"{target} exists: published versions don't change, choose another version"
+        )
+    standardise(encoder, typical)
+    onnx_bytes = encoder_onnx(encoder)
+    difference = _onnx_difference(encoder, onnx_bytes, test.images[:256].float() / 255)
+    constants = certified_constants(onnx_bytes)
+    quality = asdict(measure(encoder, train, test, constants.lipschitz))
+    digest = "sha256:" + hashlib.sha256(onnx_bytes).hexdigest()
+    manifest = _manifest(recipe, checkpoint, version, digest, constants) | {
+        "quality": {"dataset": "cifar10", "train_images": len(train), "test_images": len(test)}
+        | _rounded(quality)
+    }
+    _write(target, onnx_bytes, manifest)
+    return Published(target, digest, difference, manifest)
+
+
+def _onnx_difference(encoder: ConvEncoder, onnx_bytes: bytes, images: Tensor) -> float:
+    with torch.no_grad():
+        expected = encoder(images).numpy()  # [n, d]
+    difference = float(np.abs(run_onnx(onnx_bytes, images) - expected).max())
+    if not difference <= ONNX_TOLERANCE * float(np.abs(expected).max()):
+        raise PublishError(
+            f"ONNX Runtime differs from torch by {difference:g} on {len(images)} images, features"
+            f" reach {np.abs(expected).max():g}: the exported graph is wrong"
+        )
+    return difference
+
+
+def _manifest(
+    recipe: Recipe, checkpoint: Checkpoint, version: str, digest: str, constants: CertifiedConstants
+) -> dict[str, Any]:
+    side = recipe.encoder.image_size
+    return {
+        "schema": 1,
+        "name": recipe.name,
+        "version": version,
+        "digest": digest,
+        "description": recipe.description,
+        "input": {
+            "kind": "image",
+            "shape": [side, side, 3],
+            "dtypes": ["uint8", "float32"],
+            "value_range": [0.0, 1.0],
+            "accepted_range": [-16.0, 16.0],
+            "resize": {"method": "bilinear", "min_size": [4, 4], "max_size": [256, 256]},
+            "grey": True,
+        },
+        "feature": {"dim": recipe.encoder.feature_dim},
+        "certified": {
+            "lipschitz": constants.lipschitz,
+            "method": constants.method,
+            "layer_norms": list(constants.layer_norms),
+            "relative_rounding": constants.relative_rounding,
+            "float32_error": {
+                "slope": constants.float32_slope,
+                "offset": constants.float32_offset,
+            },
+        },
+        "training": {
+            "recipe": recipe.name,
+            "data": checkpoint.data,
+            "seed": recipe.schedule.seed,
+            "epochs": checkpoint.epoch,
+            "steps": checkpoint.step,
+            "seconds": round(checkpoint.seconds),
+            "loss": round(checkpoint.history[-1]["loss"], 4),
+            "settings": recipe.model_dump(
+                mode="json", include={"contrast", "spectral", "optimiser", "augmentation"}
+            ),
+        },
+    }
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {key: value if math.isnan(value) else round(value, 4) for key, value in values.items()}
+
+
+def _write(target: Path, onnx_bytes: bytes, manifest: dict[str, Any]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        (temporary / "model.onnx").write_bytes(onnx_bytes)
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        temporary.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

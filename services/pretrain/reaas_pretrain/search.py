@@ -1,0 +1,124 @@
+"""A small recorded search: short runs around a recipe, ranked by the radius they would certify."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reaas_pretrain.evaluate import Quality, encode, measure
+from reaas_pretrain.images import LabelledImages
+from reaas_pretrain.recipe import AugmentationConfig, Recipe, parse_recipe
+from reaas_pretrain.spectral import spread
+from reaas_pretrain.train import Trainer
+
+HEAD_TRAIN, HEAD_TEST = 5_000, 500
+"""CIFAR-10 images for a point's linear head and for its score: what the issue's clients have."""
+REPORT_ITERATIONS = 200
+"""Power iterations for the table: within a tenth of a percent. Searching isn't certifying."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What differs from the base recipe, by section and key."""
+
+    section: str
+    key: str
+    value: Any
+
+    def applied(self, base: Recipe) -> Recipe:
+        """The base recipe with this one value changed (or this whole section, if key is empty)."""
+        values = base.model_dump()
+        if self.key:
+            values[self.section][self.key] = self.value
+        else:
+            values[self.section] = self.value
+        return parse_recipe(values, origin=f"search point {self.label}")
+
+    @property
+    def label(self) -> str:
+        """`section.key = value`, as in the recipe file."""
+        key = f"{self.section}.{self.key}"
+        return f"{key} = {self.value}" if self.key else f"{self.section} of MoCo v2"
+
+
+POINTS = (
+    Point("spectral", "weight", 0.0),
+    Point("spectral", "weight", 0.1),
+    Point("spectral", "weight", 0.3),
+    Point("spectral", "weight", 1.0),
+    Point("spectral", "weight", 10.0),
+    Point("contrast", "temperature", 0.1),
+    Point("augmentation", "", AugmentationConfig().model_dump()),
+)
+"""One change at a time from the recipe; its own weight is among them, to compare with."""
+
+
+@dataclass(frozen=True)
+class SearchRow:
+    """One short run, measured."""
+
+    label: str
+    lipschitz: float
+    """Norm product in units of feature spread."""
+    loss: float
+    quality: Quality
+
+
+def search(
+    base: Recipe,
+    images: Tensor,
+    head: tuple[LabelledImages, LabelledImages],
+    count: int,
+    epochs: int,
+    points: tuple[Point, ...] = POINTS,
+) -> Iterator[SearchRow]:
+    """Runs every point for `epochs` on the same random `count` of `images [n, 3, s, s]` uint8."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(base.schedule.seed))
+    for point in points:
+        recipe = point.applied(base)
+        schedule = recipe.schedule.model_copy(update={"epochs": epochs})
+        yield _measured(
+            point.label,
+            recipe.model_copy(update={"schedule": schedule}),
+            images[order[:count]],
+            head,
+        )
+
+
+def _measured(
+    label: str, recipe: Recipe, images: Tensor, head: tuple[LabelledImages, LabelledImages]
+) -> SearchRow:
+    with tempfile.TemporaryDirectory() as directory:
+        trainer = Trainer(recipe, images, Path(directory))
+        trainer.run()
+    train, test = head[0].head(HEAD_TRAIN), head[1].head(HEAD_TEST)
+    with torch.no_grad():
+        product = float(trainer.spectral.norms(trainer.encoder, REPORT_ITERATIONS).prod())
+    return SearchRow(
+        label,
+        product / float(spread(encode(trainer.encoder, train.images))),
+        trainer.history[-1]["loss"],
+        measure(trainer.encoder, train, test, product),
+    )
+
+
+def search_table(rows: list[SearchRow]) -> str:
+    """The rows as a Markdown table."""
+    lines = [
+        "| change | norms / spread | loss | k-NN | linear probe | robust probe | constant ACR |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        quality = row.quality
+        lines.append(
+            f"| {row.label} | {row.lipschitz:.3f} | {row.loss:.2f} | {quality.knn_top1:.3f}"
+            f" | {quality.linear_probe_top1:.3f} | {quality.robust_probe_top1:.3f}"
+            f" | {quality.constant_acr:.4f} |"
+        )
+    return "\n".join(lines)
