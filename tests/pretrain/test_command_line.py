@@ -1,0 +1,115 @@
+"""The commands on small data in the layout of the real files."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from reaas_pretrain.__main__ import main
+
+RECIPE = """
+name = "small"
+[encoder]
+channels = [4, 4, 4]
+feature_dim = 6
+[contrast]
+queue = 16
+[spectral]
+weight = 0.3
+[schedule]
+epochs = 2
+batch = 8
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 train images in two mosaics, and a CIFAR-10 of 60."""
+    directory = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    mosaics = []
+    for _ in range(2):
+        file = io.BytesIO()
+        pixels = generator.integers(0, 255, (4 * 32, 5 * 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(file, "JPEG", quality=93, subsampling=0)
+        mosaics.append(file.getvalue())
+    images = generator.integers(0, 255, (60, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(60) % 10
+    np.savez(
+        directory / "tiny_imagenet.npz",
+        train_jpeg=np.frombuffer(b"".join(mosaics), np.uint8),
+        train_jpeg_offsets=np.cumsum([0, *(len(m) for m in mosaics)]),
+        train_labels=np.repeat([0, 1], 20),
+        test_images=images,
+        test_labels=labels,
+    )
+    np.savez(
+        directory / "cifar10.npz",
+        train_images=images,
+        train_labels=labels,
+        test_images=images,
+        test_labels=labels,
+    )
+    return directory
+
+
+def _invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def _recipe(directory: Path) -> Path:
+    path = directory / "small.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_train_resume_and_export(data: Path, tmp_path: Path) -> None:
+    train = ("train", "--recipe", _recipe(tmp_path), "--data", data, "--out", tmp_path / "run")
+    result = _invoke(*train)
+    assert result.exit_code == 0, result.output
+    assert "done: 2 epochs, 10 steps" in result.output.replace("\n", " ")
+    assert "go on with --resume" in _invoke(*train).output
+    assert _invoke(*train, "--resume").exit_code == 0
+    result = _invoke(
+        "export",
+        "--run",
+        tmp_path / "run",
+        "--models",
+        tmp_path / "models",
+        "--version",
+        "1",
+        "--data",
+        data,
+    )
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((tmp_path / "models" / "small" / "1" / "manifest.json").read_text())
+    assert manifest["training"]["epochs"] == 2
+
+
+def test_unknown_key_is_one_line(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text('name = "odd"\n[schedule]\nepochz = 3\n')
+    result = _invoke("train", "--recipe", path, "--data", data, "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "unknown key schedule.epochz" in result.output
+
+
+def test_missing_data_is_one_line(tmp_path: Path) -> None:
+    result = _invoke(
+        "train", "--recipe", _recipe(tmp_path), "--data", tmp_path, "--out", tmp_path / "run"
+    )
+    assert result.exit_code == 1
+    assert "tiny_imagenet.npz" in result.output
+
+
+def test_search_prints_a_row_a_point(data: Path, tmp_path: Path) -> None:
+    result = _invoke(
+        "search", "--recipe", _recipe(tmp_path), "--data", data, "--images", 16, "--epochs", 1
+    )
+    assert result.exit_code == 0, result.output
+    assert "| spectral.weight = 1.0 |" in result.output
