@@ -65,6 +65,14 @@ def float32_error_at(network: Network, x: Tensor) -> Tensor:
     Runtime, whose h and ours are both within the error so far of the exact one; a sum of positive
     terms is itself good to ``gamma_k``. Far below what ``float32_error`` says for all x.
     """
+    # One image at a time: float32 kernels differ with the size of the batch, and the answer to a
+    # query must not depend on what else is in its batch.
+    found = [_float32_error_of(network, image[None]) for image in x]
+    return torch.cat(found) if found else x.new_zeros(0)
+
+
+def _float32_error_of(network: Network, x: Tensor) -> Tensor:
+    """The bound [1] for one image [1, C, H, W]."""
     graph, magnitudes = network.executed_float32
     values = graph.activations(x.float())
 

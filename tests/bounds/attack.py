@@ -41,20 +41,25 @@ def pgd(
 
 def change(network: Network, x: Tensor, delta: Tensor, centre: Tensor) -> Tensor:
     """``||f(x + delta) - f(x)||_2`` [n]."""
-    return (network.forward(x + delta) - centre).norm(dim=1)
+    norms: Tensor = (network.forward(x + delta) - centre).norm(dim=1)
+    return norms
 
 
 def on_sphere(delta: Tensor, radii: Tensor) -> Tensor:
     """``delta`` scaled to length ``radii`` (a hair inside)."""
     sizes = delta.flatten(1).norm(dim=1).clamp_min(1e-300)
-    return delta * (radii * INSIDE / sizes)[:, None, None, None]
+    scaled: Tensor = delta * (radii * INSIDE / sizes)[:, None, None, None]
+    return scaled
 
 
 def top_singular_direction(network: Network, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Power iteration on J^T J at each image."""
-    direction = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    """Power iteration on J^T J at each image; J v by a difference within one linear piece."""
+    step = 1e-6
+    direction = on_sphere(torch.randn(x.shape, generator=generator, dtype=x.dtype), torch.ones(()))
     for _ in range(10):
-        _, pushed = torch.autograd.functional.jvp(network.forward, x, direction)
-        _, pulled = torch.autograd.functional.vjp(network.forward, x, pushed)
+        point = x.clone().requires_grad_()
+        feature = network.forward(point)
+        pushed = (network.forward(x + step * direction) - feature).detach() / step
+        pulled = torch.autograd.grad((feature * pushed).sum(), point)[0]
         direction = on_sphere(pulled, torch.ones(len(x), dtype=x.dtype))
     return direction

@@ -76,7 +76,9 @@ class EncoderBuilder:
         outputs = [helper.make_tensor_value_info("feature", TensorProto.FLOAT, ["N", dim])]
         graph = helper.make_graph(self.nodes, "encoder", inputs, outputs, tensors)
         opset = [helper.make_opsetid("", 17)]
-        data: bytes = helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+        data: bytes = helper.make_model(
+            graph, opset_imports=opset, ir_version=9
+        ).SerializeToString()
         return data
 
     def _constant(self, value: NDArray[Any]) -> str:
@@ -154,7 +156,7 @@ class Float32:
         options.intra_op_num_threads = 1
         self._session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, images: NDArray[np.float64]) -> NDArray[np.float64]:
+    def __call__(self, images: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Features [n, d] of images [n, C, H, W], computed in float32."""
         feature = self._session.run(None, {"input": images.astype(np.float32)})[0]
         return np.asarray(feature, np.float64)

@@ -103,7 +103,9 @@ def test_normalisation_and_rescaling_belong_to_the_first_affine_map() -> None:
     x, radius = images(network, 1), torch.tensor([0.1], dtype=torch.float64)
     first = next(n for n in network.folded.nodes if isinstance(n, Affine))
     assert first.source == 0
-    matrix = first.linear.apply(torch.eye(25, dtype=torch.float64).reshape(25, 1, 5, 5)).flatten(1).T
+    matrix = (
+        first.linear.apply(torch.eye(25, dtype=torch.float64).reshape(25, 1, 5, 5)).flatten(1).T
+    )
     torch.testing.assert_close(
         network.first_row_norms[1].flatten(), matrix.norm(dim=1), rtol=1e-10, atol=0
     )

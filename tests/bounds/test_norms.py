@@ -56,7 +56,8 @@ def test_rows_pulled_back_are_those_of_the_matrix(convolution: Convolution) -> N
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "pad", "size"), [(3, 1, 1, 16), (4, 2, 1, 20), (2, 2, 0, 16), (5, 3, 2, 21)]
+    ("kernel", "stride", "pad", "size"),
+    [(3, 1, 1, 16), (4, 2, 1, 20), (2, 2, 0, 16), (5, 3, 2, 21)],
 )
 def test_plain_convolutions_are_bounded_within_two_percent(
     kernel: int, stride: int, pad: int, size: int
@@ -95,7 +96,9 @@ def test_gram_iteration_bounds_matrices_with_equal_singular_values() -> None:
 def test_products_and_residual_dimensions_use_the_exact_matrix() -> None:
     first = Convolution(normal(4, 3, 4, 4), (3, 8, 8), (2, 2), (1, 1, 1, 1))
     second = Convolution(normal(5, 4, 3, 3, seed=1), (4, 4, 4), (1, 1), (1, 1, 1, 1))
-    truth = float(torch.linalg.matrix_norm(materialize(second).weight @ materialize(first).weight, 2))
+    truth = float(
+        torch.linalg.matrix_norm(materialize(second).weight @ materialize(first).weight, 2)
+    )
     norms = OperatorNorms()
     assert truth <= norms.of(first, second) <= truth * (1 + 1e-6)
     assert norms.of(first, second) < norms.of(first) * norms.of(second)

@@ -1,0 +1,214 @@
+"""The search: what it answers, what it promises to a caller that stops it, what it refuses."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from reaas_bounds import (
+    CertifiedConstants,
+    CertifiedRadius,
+    InvalidQueryError,
+    Method,
+    Network,
+    SearchOptions,
+    certified_constants,
+    certify_ball,
+    load_network,
+)
+from reaas_bounds.bracket import Bracket
+from reaas_bounds.query import rounded_down
+from reaas_bounds.rounding import float32_error_at
+from torch import Tensor
+
+from tests.bounds.encoders import ENCODERS, EncoderBuilder
+
+OPTIONS = SearchOptions()
+
+
+@pytest.fixture(params=["strided", "residual"])
+def served(request: pytest.FixtureRequest) -> tuple[Network, CertifiedConstants]:
+    """A small encoder with its constants."""
+    network = load_network(ENCODERS[request.param](7))
+    return network, certified_constants(network)
+
+
+def pairs(network: Network, radii: list[float], seed: int = 0) -> tuple[Tensor, Tensor]:
+    """One random image per radius."""
+    random = np.random.default_rng(seed)
+    x = torch.from_numpy(random.uniform(size=(len(radii), *network.input_shape)))
+    return x, torch.tensor(radii, dtype=torch.float64)
+
+
+def test_auto_is_never_below_a_single_method(
+    served: tuple[Network, CertifiedConstants],
+) -> None:
+    x, radii = pairs(served[0], [1e-3, 0.01, 0.1, 1.0, 10.0, 100.0])
+    auto = certify_ball(*served, x, radii, Method.AUTO)
+    for method in (Method.LIPSCHITZ, Method.IBP, Method.CROWN):
+        for best, single in zip(auto, certify_ball(*served, x, radii, method), strict=True):
+            assert single.method is method
+            assert best.radius >= single.radius
+            assert best.converged
+
+
+def test_crown_wins_where_the_network_is_nearly_linear() -> None:
+    """One output: the row's own norm is exact, the constant of the whole network is not."""
+    builder = EncoderBuilder((1, 4, 4), seed=1).op("Flatten").linear(16, 12).relu()
+    network = load_network(builder.linear(12, 1).file(1))
+    constants = certified_constants(network)
+    x, radii = pairs(network, [0.02, 0.05])
+    answers = certify_ball(network, constants, x, radii)
+    assert [a.method for a in answers] == [Method.CROWN, Method.CROWN]
+    alone = certify_ball(network, constants, x, radii, Method.CROWN)
+    assert [a.radius for a in answers] == [a.radius for a in alone]
+    assert all(a.radius < a.upper <= a.radius * 1.0101 for a in alone)
+
+
+def test_lipschitz_is_the_closed_form(served: tuple[Network, CertifiedConstants]) -> None:
+    network, constants = served
+    x, radii = pairs(network, [0.5, 2.0])
+    error = float32_error_at(network, x)
+    expected = (radii - 2 * error) / (constants.lipschitz + constants.float32_slope)
+    answers = certify_ball(network, constants, x, radii, Method.LIPSCHITZ)
+    for answer, value in zip(answers, expected.tolist(), strict=True):
+        assert value * (1 - 2e-11) <= answer.radius <= value
+        assert (answer.upper, answer.steps, answer.converged) == (answer.radius, 0, True)
+
+
+@pytest.mark.parametrize("method", Method)
+def test_a_radius_below_the_float32_error_certifies_nothing(
+    served: tuple[Network, CertifiedConstants], method: Method
+) -> None:
+    x, _ = pairs(served[0], [0.0])
+    error = float(float32_error_at(served[0], x))
+    radii = torch.tensor([0.0, error, 2 * error], dtype=torch.float64)
+    for answer in certify_ball(*served, x.expand(3, -1, -1, -1), radii, method):
+        assert answer.radius == 0.0
+        assert answer.converged
+
+
+@pytest.mark.parametrize("method", Method)
+def test_the_radius_grows_with_the_feature_radius(
+    served: tuple[Network, CertifiedConstants], method: Method
+) -> None:
+    x, _ = pairs(served[0], [0.0])
+    radii = torch.logspace(-2, 2, 9, dtype=torch.float64)
+    answers = certify_ball(*served, x.expand(9, -1, -1, -1), radii, method)
+    # Each answer lies within the tolerance of its own limit.
+    for small, large in itertools.pairwise(answers):
+        assert small.radius <= large.radius * (1 + OPTIONS.relative_tolerance)
+
+
+@pytest.mark.parametrize("method", Method)
+def test_the_answer_does_not_depend_on_the_batch(
+    served: tuple[Network, CertifiedConstants], method: Method
+) -> None:
+    x, radii = pairs(served[0], [0.3, 0.05, 2.0])
+    options = SearchOptions(max_steps=5)
+    together = certify_ball(*served, x, radii, method, options)
+    for index, answer in enumerate(together):
+        one = slice(index, index + 1)
+        assert certify_ball(*served, x[one], radii[one], method, options) == [answer]
+
+
+def _after(calls: int) -> Callable[[], bool]:
+    """A ``stop`` that turns True after ``calls`` questions."""
+    left = iter(range(calls))
+    return lambda: next(left, None) is None
+
+
+def test_a_stopped_search_returns_what_is_certified_so_far(
+    served: tuple[Network, CertifiedConstants],
+) -> None:
+    x, radii = pairs(served[0], [0.4, 0.4])
+    full = certify_ball(*served, x, radii, Method.CROWN)
+    previous = [0.0, 0.0]
+    for calls in (0, 2, 4, 7):
+        stopped = certify_ball(*served, x, radii, Method.CROWN, stop=_after(calls))
+        for index, (part, whole) in enumerate(zip(stopped, full, strict=True)):
+            assert not part.converged
+            assert previous[index] <= part.radius <= whole.radius < part.upper
+            previous[index] = part.radius
+
+
+def test_auto_that_is_stopped_at_once_still_gives_the_closed_form(
+    served: tuple[Network, CertifiedConstants],
+) -> None:
+    x, radii = pairs(served[0], [0.4, 3.0])
+    stopped = certify_ball(*served, x, radii, stop=lambda: True)
+    closed = certify_ball(*served, x, radii, Method.LIPSCHITZ)
+    assert [a.radius for a in stopped] == [a.radius for a in closed]
+    assert not any(a.converged for a in stopped)
+
+
+def test_fewer_steps_give_a_smaller_certified_radius(
+    served: tuple[Network, CertifiedConstants],
+) -> None:
+    x, radii = pairs(served[0], [0.5])
+    answers: list[CertifiedRadius] = []
+    for steps in (1, 3, 5, 16):
+        options = SearchOptions(max_steps=steps, relative_tolerance=0.001)
+        answers += certify_ball(*served, x, radii, Method.CROWN, options)
+        assert answers[-1].steps <= steps
+    assert all(a.radius <= b.radius for a, b in itertools.pairwise(answers))
+
+
+@pytest.mark.parametrize(("limit", "guess"), [(1.0, 1e-3), (1.0, 100.0), (0.37, 0.4), (5.0, 5.0)])
+def test_a_bracket_closes_on_the_limit_from_any_guess(limit: float, guess: float) -> None:
+    bracket = Bracket(guess, SearchOptions(max_steps=64, relative_tolerance=1e-3))
+    while bracket.open:
+        bracket.record(bracket.probe, bracket.probe <= limit)
+    assert bracket.converged
+    assert bracket.lower <= limit < bracket.upper <= bracket.lower * 1.001
+    assert bracket.steps <= 24
+
+
+def test_a_bracket_of_a_hopeless_bound_ends_with_nothing() -> None:
+    bracket = Bracket(1.0, OPTIONS)
+    while bracket.open:
+        bracket.record(bracket.probe, certified=False)
+    assert (bracket.lower, bracket.steps, bracket.converged) == (0.0, OPTIONS.max_steps, False)
+
+
+def test_radii_are_rounded_down_to_twelve_digits() -> None:
+    for value in (1.0, 0.1, math.pi, 1e-300, 123456.7890123456):
+        assert value * (1 - 2e-11) <= rounded_down(value) <= value
+    assert rounded_down(math.pi) == rounded_down(math.pi * (1 + 1e-15))
+    assert rounded_down(-0.5) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": (1, 3, 8, 9)}, r"inputs: must be \[n, 3, 8, 8\], got \[1, 3, 8, 9\]"),
+        ({"x": (3, 8, 8)}, "inputs: must be"),
+        ({"nan": math.nan}, "inputs: hold values that are not finite"),
+        ({"radius": math.nan}, "feature_radii: must be finite"),
+        ({"radius": -1.0}, "feature_radii: must be finite and not negative"),
+        ({"radii": 2}, r"feature_radii: must be \[1\], got \[2\]"),
+        ({"dtype": torch.float32}, "must be float64"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(
+    served: tuple[Network, CertifiedConstants], change: dict[str, object], message: str
+) -> None:
+    shape = change.get("x", (1, 3, 8, 8))
+    x = torch.full(shape, 0.5, dtype=change.get("dtype", torch.float64))  # type: ignore[call-overload]
+    x.view(-1)[0] = change.get("nan", 0.5)  # type: ignore[call-overload]
+    count = change.get("radii", 1)
+    radii = torch.full((count,), change.get("radius", 1.0), dtype=torch.float64)
+    with pytest.raises(InvalidQueryError, match=message):
+        certify_ball(*served, x, radii)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(InvalidQueryError, match="max_steps: must be at least 1, got 0"):
+        SearchOptions(max_steps=0)
+    for tolerance in (0.0, 1.0, -1.0, math.nan):
+        with pytest.raises(InvalidQueryError, match="relative_tolerance: must be in"):
+            SearchOptions(relative_tolerance=tolerance)
