@@ -182,13 +182,18 @@ def _search(
         for index, probe, passed in zip(active, probes.tolist(), certified.tolist(), strict=True):
             brackets[index].record(probe, passed)
     waiting = set(due())
-    return [_answer(b, method, finished=i not in waiting) for i, b in enumerate(brackets)]
+    return [
+        _answer(bracket, method, finished=index not in waiting, keep_failing=keep_failing)
+        for index, bracket in enumerate(brackets)
+    ]
 
 
-def _answer(bracket: Bracket, method: Method, *, finished: bool) -> CertifiedRadius:
+def _answer(
+    bracket: Bracket, method: Method, *, finished: bool, keep_failing: bool
+) -> CertifiedRadius:
     if bracket.guess == 0.0:  # the float32 error alone exceeds R': no radius can be certified
         return CertifiedRadius(0.0, method, upper=0.0, steps=0, converged=True)
-    dropped = finished and bracket.steps == 1 and bracket.lower == 0.0
+    dropped = not keep_failing and bracket.upper <= bracket.guess
     return CertifiedRadius(
         radius=rounded_down(bracket.lower),
         method=method,

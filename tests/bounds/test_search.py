@@ -155,6 +155,7 @@ def test_fewer_steps_give_a_smaller_certified_radius(
         options = SearchOptions(max_steps=steps, relative_tolerance=0.001)
         answers += certify_ball(*served, x, radii, Method.CROWN, options)
         assert answers[-1].steps <= steps
+        assert answers[-1].converged == (steps == 16)
     assert all(a.radius <= b.radius for a, b in itertools.pairwise(answers))
 
 
@@ -182,26 +183,25 @@ def test_radii_are_rounded_down_to_twelve_digits() -> None:
     assert rounded_down(-0.5) == 0.0
 
 
+X = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
+R = torch.ones(1, dtype=torch.float64)
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("x", "radii", "message"),
     [
-        ({"x": (1, 3, 8, 9)}, r"inputs: must be \[n, 3, 8, 8\], got \[1, 3, 8, 9\]"),
-        ({"x": (3, 8, 8)}, "inputs: must be"),
-        ({"nan": math.nan}, "inputs: hold values that are not finite"),
-        ({"radius": math.nan}, "feature_radii: must be finite"),
-        ({"radius": -1.0}, "feature_radii: must be finite and not negative"),
-        ({"radii": 2}, r"feature_radii: must be \[1\], got \[2\]"),
-        ({"dtype": torch.float32}, "must be float64"),
+        (X.expand(1, 3, 8, 8)[..., :7], R, r"inputs: must be \[n, 3, 8, 8\], got \[1, 3, 8, 7\]"),
+        (X[0], R, r"inputs: must be \[n, 3, 8, 8\]"),
+        (X * math.nan, R, r"inputs: hold values that are not finite"),
+        (X, R * math.nan, r"feature_radii: must be finite"),
+        (X, -R, r"feature_radii: must be finite and not negative"),
+        (X, R.expand(2), r"feature_radii: must be \[1\], got \[2\]"),
+        (X.float(), R, r"inputs: images and radii must be float64"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused(
-    served: tuple[Network, CertifiedConstants], change: dict[str, object], message: str
+    served: tuple[Network, CertifiedConstants], x: Tensor, radii: Tensor, message: str
 ) -> None:
-    shape = change.get("x", (1, 3, 8, 8))
-    x = torch.full(shape, 0.5, dtype=change.get("dtype", torch.float64))  # type: ignore[call-overload]
-    x.view(-1)[0] = change.get("nan", 0.5)  # type: ignore[call-overload]
-    count = change.get("radii", 1)
-    radii = torch.full((count,), change.get("radius", 1.0), dtype=torch.float64)
     with pytest.raises(InvalidQueryError, match=message):
         certify_ball(*served, x, radii)
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from reaas_bounds.bounds.centre import Centre, Interval
 from reaas_bounds.bounds.ibp import propagate
-from reaas_bounds.graph.backward import pull_back
+from reaas_bounds.graph.backward import pull_back_to_window
 from reaas_bounds.graph.nodes import Graph, Relu
-from reaas_bounds.graph.rows import UnitRows, unit_rows
+from reaas_bounds.graph.rows import UnitRows, group_size, unit_rows
 from reaas_bounds.graph.window import Window, crop
 
 
@@ -90,7 +90,9 @@ def _tightened(
 ) -> Interval:
     """``interval`` intersected with CROWN's for the ``wanted`` neurons [n, *shape]."""
     lower, upper = interval.lower.clone(), interval.upper.clone()
-    for rows in unit_rows(wanted):
+    # Lower and upper bounds travel together: two rows a neuron.
+    size = max(1, group_size(centre.graph) // 2)
+    for rows in unit_rows(wanted, size):
         low, high = row_bounds(centre.graph, index, rows, relaxations, radii)
         lower.flatten(1)[rows.image, rows.neuron] = low
         upper.flatten(1)[rows.image, rows.neuron] = high
@@ -121,7 +123,7 @@ def row_bounds(
         return values * _pick(positive, *slopes, window, image)
 
     both = torch.cat([rows.values, -rows.values])
-    slopes = pull_back(graph, index, both, rows.window, lines)
+    slopes, _ = pull_back_to_window(graph, index, both, rows.window, lines)
     bound = offset - radii[image] * slopes.flatten(1).norm(dim=1)
     below, above = bound.chunk(2)
     return below, -above

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from reaas_bounds.graph.nodes import Affine, Graph, Input, Relu, Sum
-from reaas_bounds.graph.window import Window, union, widen
+from reaas_bounds.graph.window import Window, embed, union, widen
 
 # What a ReLU (node index) makes of rows [m, *window] at its output: rows at its input.
 ThroughRelu = Callable[[int, Tensor, Window | None], Tensor]
@@ -16,10 +16,15 @@ ThroughRelu = Callable[[int, Tensor, Window | None], Tensor]
 def pull_back(
     graph: Graph, index: int, rows: Tensor, window: Window | None, through_relu: ThroughRelu
 ) -> Tensor:
-    """Rows [m, *window] of node ``index`` as rows [m, *some window] of the image.
+    """Rows [m, *window] of node ``index`` as rows [m, C, H, W] of the image."""
+    found = pull_back_to_window(graph, index, rows, window, through_relu)
+    return embed(*found, graph.nodes[0].shape)
 
-    A row outside of its window is zero, so norms of the result are norms of the full rows.
-    """
+
+def pull_back_to_window(
+    graph: Graph, index: int, rows: Tensor, window: Window | None, through_relu: ThroughRelu
+) -> tuple[Tensor, Window | None]:
+    """The same in the window of the image outside of which they are zero; norms need no more."""
     pending: dict[int, tuple[Tensor, Window | None]] = {index: (rows, window)}
 
     def send(target: int, values: Tensor, place: Window | None) -> None:
@@ -47,4 +52,4 @@ def pull_back(
                 send(node.right, values, place)
             case Input():
                 raise AssertionError("the input is node 0")
-    return pending[0][0]
+    return pending[0]

@@ -199,13 +199,23 @@ class Rescaling(LinearMap):
         return self.rows @ x @ self.columns.T
 
     def pull(self, rows: Tensor, window: Window | None) -> tuple[Tensor, Window | None]:
-        """The transposed rescaling."""
-        down, across = (slice(None), slice(None)) if window is None else window.slices
-        return self.rows[down].T @ rows @ self.columns[across], None
+        """The transposed rescaling, in the window of pixels that the rows depend on."""
+        if window is None:
+            return self.rows.T @ rows @ self.columns, None
+        down, across = self.rows[window.slices[0]], self.columns[window.slices[1]]
+        (top, height), (left, width) = _support(down), _support(across)
+        kept = down[:, top : top + height].T @ rows @ across[:, left : left + width]
+        return kept, Window(top, left, height, width)
 
     def with_weights(self, change: Callable[[Tensor], Tensor]) -> Rescaling:
         """The same map with other weights."""
         return Rescaling(change(self.rows), change(self.columns), self.input_shape[0])
+
+
+def _support(matrix: Tensor) -> Pair:
+    """Start and length of the range of columns that are not all zero (at least one)."""
+    used = matrix.any(0).nonzero().flatten().tolist() or [0]
+    return used[0], used[-1] - used[0] + 1
 
 
 def materialize(linear: LinearMap) -> Dense:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ from torch import Tensor
 from reaas_bounds.graph.nodes import Affine, Graph, Input
 from reaas_bounds.graph.window import Window
 
-# Rows worked on at once: 512 rows of an activation of 8,192 entries take 32 MiB.
+# Rows worked on at once, at most.
 GROUP = 512
+# Entries of those rows, at most: a tensor of them takes 64 MiB, of which a handful live at a time.
+_ENTRIES = 2**23
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +32,22 @@ class UnitRows:
     window: Window | None
 
 
-def unit_rows(wanted: Tensor) -> Iterator[UnitRows]:
-    """Unit rows of all ``wanted`` neurons (bool [n, *shape]) in groups of at most 512.
+def unit_rows(wanted: Tensor, size: int = GROUP) -> Iterator[UnitRows]:
+    """Unit rows of all ``wanted`` neurons (bool [n, *shape]) in groups of at most ``size``.
 
     Neurons of an image plane are grouped by pixel: their rows share one window.
     """
     groups = _by_pixel(wanted) if wanted.dim() == 4 else _flat(wanted)
     for rows in groups:
-        for start in range(0, len(rows.image), GROUP):
-            part = slice(start, start + GROUP)
+        for start in range(0, len(rows.image), size):
+            part = slice(start, start + size)
             yield UnitRows(rows.image[part], rows.neuron[part], rows.values[part], rows.window)
+
+
+def group_size(graph: Graph) -> int:
+    """Rows that may be pulled back through ``graph`` at once without needing much memory."""
+    widest = max(math.prod(node.shape) for node in graph.nodes)
+    return max(1, min(GROUP, _ENTRIES // widest))
 
 
 def _by_pixel(wanted: Tensor) -> Iterator[UnitRows]:
@@ -71,7 +80,7 @@ def row_norms_at_input(graph: Graph) -> dict[int, Tensor]:
         if isinstance(node, Affine) and isinstance(graph.nodes[node.source], Input):
             found = torch.empty(node.linear.output_shape, dtype=torch.float64)
             wanted = torch.ones(1, *found.shape, dtype=torch.bool)
-            for rows in unit_rows(wanted):
+            for rows in unit_rows(wanted, group_size(graph)):
                 values, _ = node.linear.pull(rows.values, rows.window)
                 found.view(-1)[rows.neuron] = values.flatten(1).norm(dim=1)
             norms[index] = found

@@ -18,7 +18,7 @@ from reaas_bounds.graph.maps import (
     Scaling,
     materialize,
 )
-from reaas_bounds.graph.rows import unit_rows
+from reaas_bounds.graph.rows import GROUP, unit_rows
 from reaas_bounds.graph.window import embed
 from reaas_bounds.norms.circulant import convolution_norm
 from reaas_bounds.norms.matrix import gamma, matrix_norm
@@ -26,8 +26,8 @@ from reaas_bounds.norms.matrix import gamma, matrix_norm
 # A product whose smaller side is at most this gets the exact norm of its matrix: on one core
 # about 2 s and 200 MB; beyond, time grows with the cube of the side.
 EXACT_SIDE = 2304
-# The larger side of such a matrix, so that it stays under 600 MB.
-EXACT_OTHER_SIDE = 32768
+# The larger side of such a matrix, so that it stays under 300 MB.
+EXACT_OTHER_SIDE = 16384
 # Longer products are split: the number of blocks grows with the square of the depth otherwise.
 EXACT_FACTORS = 4
 
@@ -108,7 +108,7 @@ def _smaller_side(factors: Sequence[LinearMap]) -> Tensor:
         return materialize(compose(factors)).weight.T
     linear = compose(factors)
     matrix = torch.empty(math.prod(outputs), math.prod(inputs), dtype=torch.float64)
-    for rows in unit_rows(torch.ones(1, *outputs, dtype=torch.bool)):
+    for rows in unit_rows(torch.ones(1, *outputs, dtype=torch.bool), GROUP):
         values, window = linear.pull(rows.values, rows.window)
         matrix[rows.neuron] = embed(values, window, inputs).flatten(1)
     return matrix  # [side, other side]
