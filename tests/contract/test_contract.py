@@ -39,11 +39,13 @@ def test_stream_twin_carries_the_messages_of_its_method(
 ) -> None:
     methods = service.methods_by_name  # type: ignore[attr-defined]
     unary, twin = methods[method], methods[stream]
-    assert twin.client_streaming and twin.server_streaming
+    assert twin.client_streaming
+    assert twin.server_streaming
     assert (twin.input_type, twin.output_type) == (unary.input_type, unary.output_type)
 
 
 def test_every_reply_names_the_exact_model() -> None:
     for reply in (encoder_pb2.EncodeResponse, f2i_pb2.PerturbResponse):
-        field = reply.DESCRIPTOR.fields_by_name["model"]
-        assert field.message_type.full_name == "reaas.v1.ModelRef"
+        kind = reply.DESCRIPTOR.fields_by_name["model"].message_type
+        assert kind is not None
+        assert kind.full_name == "reaas.v1.ModelRef"
