@@ -17,6 +17,14 @@ class CompareConfig:
     twin: str | None = None
     """A second encoder for which the REaaS rows are measured too; None: none."""
 
+    f2i_method: str = "auto"
+    """Bound behind F2IPerturb. AUTO takes the largest radius of all bounds; `lipschitz` is free
+    and nearly as good on an encoder trained for it."""
+
+    twin_f2i_method: str = "lipschitz"
+    """The same for the twin. On an encoder without a spectral-norm term, AUTO tries CROWN on
+    almost every input: seconds each, for radii that stay tens of times smaller."""
+
     seed: int = 1
     """Of the noise, the heads and the held-out part of the training inputs."""
 

@@ -200,7 +200,7 @@ def _draw_twin(axes: Axes, twin: Twin) -> None:
             mfc="white",
             ms=_MARKER_SIZES[row.name],
             ls="none",
-            label=f"{_short(row)}, encoder {twin.encoder.name}",
+            label=f"{row.label}, encoder {twin.encoder.name}",
         )
 
 
@@ -240,19 +240,13 @@ def _seaas_rows(report: Report) -> Iterator[tuple[Row, str | tuple[int, tuple[in
         yield row, _SEAAS_DASHES[index % len(_SEAAS_DASHES)]
 
 
-def _short(row: Row) -> str:
-    """`REaaS BC CROWN`, `SEaaS SC`."""
-    method = "" if row.certification == "SC" else f" {row.method}"
-    return f"{row.scheme[:2].upper()}aaS {row.certification}{method}"
-
-
 def _label(row: Row) -> str:
     if row.smoothing is None:
-        return _short(row)
+        return row.label
     if row.scheme == "reaas":
-        return f"{_short(row)} (feature noise)"
+        return f"{row.label} (feature noise)"
     best = ", best" if row.best_sigma else ""
-    return f"{_short(row)}, sigma {row.smoothing.sigma:g}, n = {row.smoothing.n:,}{best}"
+    return f"{row.label}, sigma {row.smoothing.sigma:g}, n = {row.smoothing.n:,}{best}"
 
 
 def _subject(report: Report) -> str:

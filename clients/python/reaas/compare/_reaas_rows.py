@@ -20,6 +20,7 @@ from reaas.schemes import ImageCertificates, ReaasScheme
 Kind = Literal["BC/CROWN", "BC/IBP", "SC"]
 KINDS: tuple[Kind, ...] = ("BC/CROWN", "BC/IBP", "SC")
 SMOOTHING = "randomized smoothing"
+TWIN = "twin/"
 _TARGET = "ball"
 
 
@@ -36,17 +37,24 @@ def reaas_name(kind: Kind) -> str:
     return f"reaas/{kind}"
 
 
-def run_reaas_row(bench: Bench, kind: Kind, model: ModelRef, prefix: str = "") -> Outcome:
-    """The whole flow of one client: encode, train a head, encode, certify, perturb.
+def run_reaas_row(bench: Bench, kind: Kind) -> Outcome:
+    """The whole flow of one client: encode, train a head, encode, certify, perturb."""
+    return _run(bench, kind, bench.encoder, bench.config.f2i_method, "")
 
-    `prefix` goes before the row's name in the client id and in the progress display.
-    """
+
+def run_twin_row(bench: Bench, kind: Kind, twin: ModelRef) -> Outcome:
+    """The same with the twin encoder."""
+    return _run(bench, kind, twin, bench.config.twin_f2i_method, TWIN)
+
+
+def _run(bench: Bench, kind: Kind, model: ModelRef, f2i_method: str, prefix: str) -> Outcome:
+    """`prefix` goes before the row's name in the client id and in the progress display."""
     name, data, start = reaas_name(kind), bench.data, time.perf_counter()
     with (
         bench.client(prefix + name) as own,
         bench.task(prefix + name, bench.test_inputs) as advance,
     ):
-        scheme = ReaasScheme(own.client, model)
+        scheme = ReaasScheme(own.client, model, f2i_method=f2i_method)
         features = scheme.encode_training(data.train_images)  # [n, d]
         if kind == "SC":
             certificates, smoothing = _smoothed(bench, scheme, features, advance)

@@ -46,6 +46,12 @@ class Row:
     f2i_methods: Mapping[str, int] | None = None  # REaaS: inputs by the bound that certified them
     certified_accuracy: Sequence[float] | None = None  # at Report.radii
 
+    @property
+    def label(self) -> str:
+        """For people: `REaaS BC CROWN`, `SEaaS SC`."""
+        method = f" {self.method}" if self.certification == "BC" and self.method else ""
+        return f"{self.scheme[:2].upper()}aaS {self.certification}{method}"
+
 
 @dataclass(frozen=True)
 class Record:

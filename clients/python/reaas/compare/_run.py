@@ -16,7 +16,14 @@ from reaas.compare._bench import Bench, Connect, client_name
 from reaas.compare._break_even import break_even, hopeless_budget
 from reaas.compare._config import CompareConfig
 from reaas.compare._meters import Meters
-from reaas.compare._reaas_rows import KINDS, Outcome, reaas_name, run_reaas_row
+from reaas.compare._reaas_rows import (
+    KINDS,
+    TWIN,
+    Outcome,
+    reaas_name,
+    run_reaas_row,
+    run_twin_row,
+)
 from reaas.compare._report import Report, Row, Twin
 from reaas.compare._seaas_rows import (
     RECORD,
@@ -31,14 +38,13 @@ from reaas.datasets import Dataset
 from reaas.schemes import ImageCertificates, pin_model
 
 Found = dict[str, ImageCertificates | Certificates]
-_TWIN = "twin/"
 _RADII_IN_CURVE = 201
 
 
 def client_ids(config: CompareConfig) -> list[str]:
     """The client id of every row, for which the services need an API key."""
     own = [reaas_name(kind) for kind in KINDS]
-    twins = [_TWIN + name for name in own] if config.twin else []
+    twins = [TWIN + name for name in own] if config.twin else []
     baseline = [seaas_name(sigma) for sigma in config.sigmas]
     record = [RECORD] if config.record_inputs else []
     return [client_name(name) for name in (*own, *baseline, *record, *twins)]
@@ -66,8 +72,8 @@ def run(
     bench = Bench(
         config, data, connect, meters or Meters(()), progress or Progress(disable=True), encoder
     )
-    ours = [run_reaas_row(bench, kind, encoder) for kind in KINDS]
-    twins = [run_reaas_row(bench, kind, twin, _TWIN) for kind in KINDS] if twin else []
+    ours = [run_reaas_row(bench, kind) for kind in KINDS]
+    twins = [run_twin_row(bench, kind, twin) for kind in KINDS] if twin else []
     baseline = mark_best([run_seaas_row(bench, sigma) for sigma in config.sigmas])
     found: Found = {outcome.row.name: outcome.certificates for outcome in ours}
     found |= {outcome.row.name: outcome.certificates for outcome in baseline}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +30,8 @@ def render(report: Report) -> RenderableType:
 def format_bytes(count: float) -> str:
     """For example `12.3 kB`; decimal units."""
     power = min(int(math.log10(count) // 3), len(_UNITS) - 1) if count >= 1.0 else 0
-    return f"{count / 1000**power:.{1 if power else 0}f} {_UNITS[power]}"
+    value = count / 1000**power
+    return f"{value:.{1 if power and value < 99.95 else 0}f} {_UNITS[power]}"
 
 
 def _title(report: Report) -> str:
@@ -44,38 +46,37 @@ def _twin_title(twin: Twin) -> str:
 
 
 def _rows_table(title: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    for heading in ("scheme", "certification", "method"):
-        table.add_column(heading)
-    for heading in ("sigma", "accuracy", "ACR", "queries/train", "queries/test"):
-        table.add_column(heading, justify="right")
-    for heading in ("bytes/train", "bytes/test", "seconds"):
-        table.add_column(heading, justify="right")
+    """Fits 80 columns; queries and bytes are those of a training and of a testing input."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", no_wrap=True)
+    for heading in ("noise sigma", "accuracy", "ACR", "queries", "bytes"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row), style="bold" if row.best_sigma else None)
-    if any(not row.applicable for row in rows):
-        table.caption = "\n".join(f"{r.name}: {r.reason}" for r in rows if not r.applicable)
+    notes = [f"{row.label}: not applicable, {row.reason}" for row in rows if not row.applicable]
+    table.caption = "\n".join(["queries and bytes: per training input / per testing input", *notes])
     return table
 
 
 def _cells(row: Row) -> list[str]:
     if not row.applicable:
-        return [row.scheme, row.certification, "not applicable", *["-"] * 8]
-    numbers = (
-        (row.accuracy, "{:.1%}"),
-        (row.acr, "{:.4f}"),
-        (row.queries_per_training_input, "{:,g}"),
-        (row.queries_per_testing_input, "{:,g}"),
-    )
+        return [row.label, *["n/a"] * 5]
+    training, testing = row.bytes_per_training_input or 0.0, row.bytes_per_testing_input or 0.0
     return [
-        row.scheme,
-        row.certification,
-        row.method or "-",
+        row.label,
         _sigma(row),
-        *("-" if value is None else pattern.format(value) for value, pattern in numbers),
-        format_bytes(row.bytes_per_training_input or 0.0),
-        format_bytes(row.bytes_per_testing_input or 0.0),
-        f"{row.seconds or 0.0:.1f}",
+        f"{row.accuracy or 0.0:.1%}",
+        f"{row.acr or 0.0:.4f}",
+        f"{row.queries_per_training_input or 0:,g} / {row.queries_per_testing_input or 0:,g}",
+        f"{format_bytes(training)} / {format_bytes(testing)}",
     ]
 
 
@@ -84,7 +85,7 @@ def _sigma(row: Row) -> str:
     if row.smoothing is None:
         return "-"
     space = "feature" if row.scheme == "reaas" else "image"
-    return f"{row.smoothing.sigma:.3g} ({space})"
+    return f"{row.smoothing.sigma:.2g} {space}"
 
 
 def _break_even_line(item: BreakEven) -> str:

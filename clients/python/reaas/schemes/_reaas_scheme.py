@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reaas import Client, ModelRef, Radii
+from reaas import Client, Method, ModelRef, Radii
 from reaas.certify import (
     ABSTAIN,
     Certificates,
@@ -41,12 +41,20 @@ class ReaasScheme:
     name = "reaas"
 
     def __init__(
-        self, client: Client, model: str | ModelRef, *, batch_inputs: int = 32, in_flight: int = 2
+        self,
+        client: Client,
+        model: str | ModelRef,
+        *,
+        f2i_method: str = Method.AUTO,
+        batch_inputs: int = 16,
+        in_flight: int = 2,
     ) -> None:
-        """`batch_inputs`: inputs of one F2IPerturb call, small so that progress shows and a lost
-        call costs little; `in_flight`: calls at once, enough to keep a two-core service busy."""
+        """`f2i_method`: the bound behind F2IPerturb. `batch_inputs` of one F2IPerturb call: few, so
+        that progress shows and slow bounds stay within a call's deadline. `in_flight`: calls at
+        once, enough to keep a two-core service busy."""
         self._client = client.with_scheme("reaas")
         self.model = pin_model(client, model)
+        self._f2i_method = f2i_method
         self._batch_inputs = batch_inputs
         self._in_flight = in_flight
 
@@ -99,7 +107,9 @@ class ReaasScheme:
 
         def perturb(start: int) -> Radii:
             part = slice(start, start + self._batch_inputs)
-            return self._client.perturb(images[part], asked[part], self.model, phase="test")
+            return self._client.perturb(
+                images[part], asked[part], self.model, self._f2i_method, phase="test"
+            )
 
         replies = []
         for reply in ordered_map(perturb, starts, self._in_flight):
