@@ -13,13 +13,14 @@ directly: no Winograd or FFT convolution, no TF32, no half precision, no overflo
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.lipschitz import averaged_operators, prefix_constants, suffix_constants
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Affine, Input, Relu, Sum, sources
+from reaas_bounds.graph.nodes import Affine, Graph, Input, Relu, Sum, sources
 from reaas_bounds.norms.matrix import gamma
 
 UNIT_32 = 2.0**-24  # unit roundoff of float32
@@ -41,7 +42,7 @@ def float32_error(network: Network) -> tuple[float, float]:
     """
     black = torch.zeros(1, *network.input_shape, dtype=torch.float64)
     values = network.executed.activations(black)
-    prefix = _prefixes(network)
+    prefix, model = _prefixes(network), _Model.of(network)
     # Everything below is linear in (slope, offset), so both travel as one tensor [2].
     sizes = [
         torch.tensor([p, float(v.norm())], dtype=torch.float64)
@@ -51,10 +52,10 @@ def float32_error(network: Network) -> tuple[float, float]:
     def products(index: int, node: Affine, error: Tensor) -> Tensor:
         bias = float(node.bias_magnitude.expand(node.shape).norm())
         read = sizes[node.source] + error
-        return network.norms.of_absolute(node.linear) * read + bias * _OFFSET
+        return model.absolute[index] * read + bias * _OFFSET
 
     image = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    total = _accumulated(network, image, products, lambda index, error: sizes[index] + error)
+    total = model.accumulated(image, products, lambda index, error: sizes[index] + error)
     return float(total[0]) * MARGIN, float(total[1]) * MARGIN
 
 
@@ -67,11 +68,12 @@ def float32_error_at(network: Network, x: Tensor) -> Tensor:
     """
     # One image at a time: float32 kernels differ with the size of the batch, and the answer to a
     # query must not depend on what else is in its batch.
-    found = [_float32_error_of(network, image[None]) for image in x]
+    model = _Model.of(network)
+    found = [_error_at(network, model, image[None]) for image in x]
     return torch.cat(found) if found else x.new_zeros(0)
 
 
-def _float32_error_of(network: Network, x: Tensor) -> Tensor:
+def _error_at(network: Network, model: _Model, x: Tensor) -> Tensor:
     """The bound [1] for one image [1, C, H, W]."""
     graph, magnitudes = network.executed_float32
     values = graph.activations(x.float())
@@ -81,13 +83,13 @@ def _float32_error_of(network: Network, x: Tensor) -> Tensor:
         assert isinstance(magnitude, Affine)
         sums = magnitude.linear.apply(values[node.source].abs()) + magnitude.bias
         relative = 2 * gamma(node.linear.terms + SLACK_TERMS, UNIT_32)
-        drift = 2 * network.norms.of_absolute(node.linear) * error
+        drift = 2 * model.absolute[index] * error
         return _norms(sums) * (1 + relative) + drift
 
     def size(index: int, error: Tensor) -> Tensor:
         return _norms(values[index]) + 2 * error
 
-    return _accumulated(network, _norms(x), products, size) * MARGIN
+    return model.accumulated(_norms(x), products, size) * MARGIN
 
 
 def _norms(values: Tensor) -> Tensor:
@@ -95,39 +97,54 @@ def _norms(values: Tensor) -> Tensor:
     return norms
 
 
-def _accumulated(
-    network: Network,
-    image: Tensor,
-    products: Callable[[int, Affine, Tensor], Tensor],
-    size: Callable[[int, Tensor], Tensor],
-) -> Tensor:
-    """Sum over all nodes of the error that each adds, times the constant of what follows it.
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """Per executed node: constants of what follows it, of itself, and of its absolute weights."""
 
-    ``image``: norm of the image. ``products(index, node, error)``: bound of
-    ``|| |W| |h| + |b| ||`` for float32 values h within ``error`` of the exact ones.
-    ``size(index, error)``: norm of the float32 value of node ``index``.
-    """
-    suffix = _suffixes(network)
-    errors = [gamma(INPUT_TERMS, UNIT_32) * image]
-    total = suffix[0] * errors[0]
-    for index, node in enumerate(network.executed.nodes[1:], start=1):
-        match node:
-            case Affine():
-                carried = network.norms.of(node.linear) * errors[node.source]
-                added = torch.zeros_like(carried)
-                if node.linear.terms > 0:  # else a reshape or a copy: exact
-                    relative = gamma(node.linear.terms + SLACK_TERMS, UNIT_32)
-                    added = relative * products(index, node, errors[node.source])
-            case Relu():
-                carried, added = errors[node.source], torch.zeros_like(image)
-            case Sum():
-                carried = errors[node.left] + errors[node.right]
-                added = UNIT_32 * size(index, carried)
-            case Input():
-                raise AssertionError("the input is node 0")
-        errors.append(carried + added)
-        total = total + suffix[index] * added
-    return total
+    graph: Graph
+    suffix: list[float]
+    gain: list[float]
+    absolute: list[float]
+
+    @classmethod
+    def of(cls, network: Network) -> _Model:
+        linear = [n.linear if isinstance(n, Affine) else None for n in network.executed.nodes]
+        gain = [1.0 if w is None else network.norms.of(w) for w in linear]
+        absolute = [1.0 if w is None else network.norms.of_absolute(w) for w in linear]
+        return cls(network.executed, _suffixes(network), gain, absolute)
+
+    def accumulated(
+        self,
+        image: Tensor,
+        products: Callable[[int, Affine, Tensor], Tensor],
+        size: Callable[[int, Tensor], Tensor],
+    ) -> Tensor:
+        """Sum over all nodes of the error that each adds, times the constant of what follows.
+
+        ``image``: norm of the image. ``products(index, node, error)``: bound of
+        ``|| |W| |h| + |b| ||`` for float32 values h within ``error`` of the exact ones.
+        ``size(index, error)``: norm of the float32 value of node ``index``.
+        """
+        errors = [gamma(INPUT_TERMS, UNIT_32) * image]
+        total = self.suffix[0] * errors[0]
+        for index, node in enumerate(self.graph.nodes[1:], start=1):
+            match node:
+                case Affine():
+                    carried = self.gain[index] * errors[node.source]
+                    added = torch.zeros_like(carried)
+                    if node.linear.terms > 0:  # else a reshape or a copy: exact
+                        relative = gamma(node.linear.terms + SLACK_TERMS, UNIT_32)
+                        added = relative * products(index, node, errors[node.source])
+                case Relu():
+                    carried, added = errors[node.source], torch.zeros_like(image)
+                case Sum():
+                    carried = errors[node.left] + errors[node.right]
+                    added = UNIT_32 * size(index, carried)
+                case Input():
+                    raise AssertionError("the input is node 0")
+            errors.append(carried + added)
+            total = total + self.suffix[index] * added
+        return total
 
 
 def _prefixes(network: Network) -> list[float]:

@@ -132,8 +132,9 @@ def test_no_attack_beats_a_shipped_encoder(directory: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("directory", SHIPPED, ids=lambda path: "-".join(path.parts[-2:]))
 def test_no_attack_beats_crown_on_a_shipped_encoder(directory: Path) -> None:
     onnx = (directory / "model.onnx").read_bytes()
-    count = attacked_pairs(onnx, [], None, (Method.CROWN, Method.AUTO), 2, feature_radii=(0.5, 5.0))
-    assert count >= 4
+    count = attacked_pairs(onnx, [], None, (Method.CROWN, Method.AUTO), 1, feature_radii=(0.5, 5.0))
+    assert count >= 2
