@@ -3,6 +3,7 @@
     network = load_network(onnx_bytes)
     constants = certified_constants(network)
     certify_ball(network, constants, images, feature_radii, Method.AUTO)
+    certify_margins(network, constants, images, normals, offsets)
 
 Every radius is L2 on images in [0,1] units; every bound is deterministic and in float64, rounding
 included.
@@ -22,16 +23,21 @@ from reaas_bounds.graph import (
     SeparableResize,
     load_network,
 )
+from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptions
+from reaas_bounds.margins import certify_margins
 from reaas_bounds.query import CertifiedRadius, Method, SearchOptions
 from reaas_bounds.search import certify_ball
 
 __all__ = [
     "BoundsError",
     "CertifiedConstants",
+    "CertifiedMargin",
     "CertifiedRadius",
     "InvalidModelError",
     "InvalidQueryError",
     "LinearOp",
+    "MarginMethod",
+    "MarginOptions",
     "Method",
     "Network",
     "ReplicateChannels",
@@ -40,5 +46,6 @@ __all__ = [
     "UnsupportedOperatorError",
     "certified_constants",
     "certify_ball",
+    "certify_margins",
     "load_network",
 ]

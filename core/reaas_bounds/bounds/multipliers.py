@@ -1,0 +1,116 @@
+"""Multipliers of the quadratic envelope for one row and one radius: a good start, a few steps.
+
+Everything here is float32 and decides only how tight a certificate is, never whether it holds.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reaas_bounds.bounds.envelope import Multipliers, relax_row
+from reaas_bounds.graph.backward import pull_back
+from reaas_bounds.graph.nodes import Graph, sources
+from reaas_bounds.graph.window import Window, crop, embed
+
+# Iterations for the curvature of one layer: elementwise work, far below one convolution.
+CURVATURE_ITERATIONS = 6
+# Adam's rates: slopes live in [0, 1], curvatures are stepped in their logarithm.
+SLOPE_RATE = 0.08
+CURVATURE_RATE = 0.1
+# Short memory: there are only a few steps.
+BETAS = (0.5, 0.9)
+# Keeps quotients of float32 numbers finite where a row is zero.
+TINY = 1e-30
+
+
+def search_multipliers(
+    graph: Graph, values: list[Tensor], row: Tensor, reach: list[float], radius: float, steps: int
+) -> Multipliers:
+    """Multipliers that make the envelope of ``row`` [1, d] small at ``radius``; deterministic.
+
+    Args:
+        graph: the folded graph in float32.
+        values: its nodes at the image, [1, *shape] each.
+        row: the direction of the feature.
+        reach: Q per node.
+        radius: where the envelope shall be small.
+        steps: projected Adam steps after the start.
+    """
+    start = start_multipliers(graph, values, row, reach, radius)
+    if not start.slopes:  # no ReLU: nothing to choose
+        return start
+    slopes = {k: g.requires_grad_() for k, g in start.slopes.items()}
+    logs = {k: v.log().requires_grad_() for k, v in start.curvatures.items()}
+    groups = [
+        {"params": list(slopes.values()), "lr": SLOPE_RATE},
+        {"params": list(logs.values()), "lr": CURVATURE_RATE},
+    ]
+    adam = torch.optim.Adam(groups, betas=BETAS)
+    for _ in range(steps):
+        chosen = Multipliers(slopes, {k: v.exp() for k, v in logs.items()})
+        adam.zero_grad()
+        torch.autograd.backward(_envelope_at(graph, values, row, reach, radius, chosen))
+        adam.step()
+        with torch.no_grad():
+            for g in slopes.values():
+                g.clamp_(0, 1)
+    found = {k: g.detach() for k, g in slopes.items()}
+    return Multipliers(found, {k: v.detach().exp() for k, v in logs.items()})
+
+
+def _envelope_at(
+    graph: Graph,
+    values: list[Tensor],
+    row: Tensor,
+    reach: list[float],
+    radius: float,
+    chosen: Multipliers,
+) -> Tensor:
+    relaxed = relax_row(graph, values, row, chosen)
+    total = relaxed.slope * radius + relaxed.offset
+    for index, curvature in chosen.curvatures.items():
+        budget = reach[sources(graph.nodes[index])[0]] * radius
+        total = total + curvature * budget * budget
+    return total
+
+
+def start_multipliers(
+    graph: Graph, values: list[Tensor], row: Tensor, reach: list[float], radius: float
+) -> Multipliers:
+    """The best multipliers of every layer by itself, from the last to the first.
+
+    A neuron with p > 0 is best on the ramp that is 0 below ``-p / 4K``, 1 above ``p / 4K`` and
+    linear between; one with p < 0 on its own line, where its beta is 0.
+    """
+    slopes: dict[int, Tensor] = {}
+    curvatures: dict[int, Tensor] = {}
+
+    def through_relu(index: int, p: Tensor, window: Window | None) -> Tensor:
+        source = sources(graph.nodes[index])[0]
+        z = crop(values[source], window)
+        rising = p.clamp_min(0)
+        curvature = _curvature(rising, z, reach[source] * radius)
+        width = (rising / (4 * curvature)).clamp_min(TINY)
+        g = (0.5 + z / (2 * width)).clamp(0, 1)
+        curvatures[index], slopes[index] = curvature, embed(g, window, graph.nodes[index].shape)
+        return p * g
+
+    last = len(graph.nodes) - 1
+    shaped = row.reshape(1, *graph.nodes[last].shape)
+    pull_back(graph, last, shaped, None, through_relu)
+    return Multipliers(slopes, curvatures)
+
+
+def _curvature(rising: Tensor, z: Tensor, budget: float) -> Tensor:
+    """The K that minimises ``sum beta + K budget^2`` for rows ``rising`` >= 0 on their ramps.
+
+    With ramps beta is ``(p - 4K|z|)_+^2 / 16K``, so ``sum ((p / 4K)^2 - z^2)_+ = budget^2``: solved
+    for K over the neurons inside of their ramps, in turn with which these are.
+    """
+    curvature: Tensor = rising.norm() / (4 * budget)
+    for _ in range(CURVATURE_ITERATIONS):
+        inside = rising > 4 * curvature * z.abs()
+        spread = torch.hypot((z * inside).norm(), z.new_tensor(budget))
+        curvature = (rising * inside).norm() / (4 * spread)
+    return curvature.clamp_min(TINY)

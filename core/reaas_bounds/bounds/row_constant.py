@@ -1,0 +1,76 @@
+"""Lipschitz constants of single directions of the feature: averaged operators, row in front."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reaas_bounds.bounds.lipschitz import (
+    RELATIVE_ROUNDING,
+    averaged_operators,
+    prefix_constants,
+)
+from reaas_bounds.graph.backward import pull_back
+from reaas_bounds.graph.network import Network
+from reaas_bounds.graph.nodes import Affine, sources
+from reaas_bounds.graph.window import Window
+
+# Relative rounding of one product with a map, in units of the map's absolute values: 200 times
+# gamma_4096, which leaves room for cancellation in maps that were merged when the graph was
+# folded, and for sums over 2^18 neurons.
+ROUNDING = 1e-10
+
+
+def reach(network: Network) -> list[float]:
+    """Per folded node k the constant Q_k with ``||h_k(x) - h_k(y)||_2 <= Q_k ||x - y||_2``."""
+    known = prefix_constants(network.folded, network.norms, averaged_operators)
+    return [constant * (1 + RELATIVE_ROUNDING) for constant in known]
+
+
+def row_constants(network: Network, rows: Tensor) -> Tensor:
+    """Per row c of ``rows`` [m, d] an upper bound of its own constant, [m]; deterministic.
+
+    ``c . (f(x) - f(y)) <= constant * ||x - y||_2`` for all images, rounding included.
+
+    Theorem (averaged operators with the row in front, cf. Combettes & Pesquet, SIAM J. Math. Data
+    Sci. 2020): the change of a ReLU is ``(s + E s) / 2`` with s the change of its input and E
+    diagonal, ``|E| <= 1``. So a row p at its output is worth at most
+    ``p . s / 2 + ||p|| ||s|| / 2``, and ``||s|| <= Q ||x - y||``. Pulling back to the image with
+    slope 1/2 everywhere gives ``||q|| + sum_k ||p_k|| Q_k / 2``.
+    """
+    graph, known = network.folded, reach(network)
+    sizes: dict[int, Tensor] = {}
+    total = torch.zeros(len(rows), dtype=torch.float64)
+
+    def through_relu(index: int, pulled: Tensor, window: Window | None) -> Tensor:
+        sizes[index] = pulled.flatten(1).norm(dim=1)  # [m]
+        total.add_(sizes[index] * known[index] / 2)
+        return pulled / 2
+
+    last = len(graph.nodes) - 1
+    shaped = rows.reshape(len(rows), *graph.nodes[last].shape)
+    image = pull_back(graph, last, shaped, None, through_relu)  # [m, C, h, w]
+    total += image.flatten(1).norm(dim=1) + rounded_rows(network, known, rows.norm(dim=1), sizes)
+    return total * (1 + ROUNDING)
+
+
+def rounded_rows(
+    network: Network, known: list[float], size: Tensor, sizes: dict[int, Tensor]
+) -> Tensor:
+    """What the rounding of pulled back rows may hide of their value, per unit of ``||d||``, [m].
+
+    A row p pulled through W is off by at most ``ROUNDING || |W| || ||p||``, and what it meets
+    there is at most ``Q ||d||``. ``size`` [m]: norms of the rows at the feature; ``sizes``: at the
+    output of each ReLU that they passed with slopes in [0, 1].
+    """
+    nodes, norms = network.folded.nodes, network.norms
+    lengths = [torch.zeros_like(size) for _ in nodes]
+    lengths[-1] = size
+    total = torch.zeros_like(size)
+    for index in range(len(nodes) - 1, 0, -1):
+        node, length = nodes[index], sizes.get(index, lengths[index])
+        gain = norms.of_absolute(node.linear) if isinstance(node, Affine) else 1.0
+        for source in sources(node):
+            lengths[source] = lengths[source] + gain * length
+            total += ROUNDING * gain * known[source] * length
+    return total
