@@ -1,6 +1,6 @@
 """Hold the contract against the last release with buf: no breaking change goes unnoticed.
 
-The last release is the newest tag `v*`; before there is one, the first commit that holds the contract.
+The last release is the newest tag `v*`; before there is one, the first commit with a contract.
 """
 
 from __future__ import annotations
