@@ -36,8 +36,11 @@ from evaluation.services import ServiceError, Services, running_services
 
 @dataclass(frozen=True)
 class Plan:
-    """Defaults of a data set: inputs, noise levels of the baseline with its best one inside, and
-    the bound behind F2IPerturb."""
+    """Defaults of a data set: inputs, noise levels of the baseline, and the bound of F2IPerturb.
+
+    Noise levels end at Cohen et al.'s largest, 1.0. Beyond, ACR rewards a classifier that ignores
+    its input: right for one class in ten, at a radius that grows with the noise.
+    """
 
     test: int
     train: int
