@@ -31,6 +31,11 @@ class Multipliers:
     slopes: dict[int, Tensor]
     curvatures: dict[int, Tensor]
 
+    def detached(self) -> Multipliers:
+        """A copy outside of any gradient."""
+        slopes = {k: g.detach().clone() for k, g in self.slopes.items()}
+        return Multipliers(slopes, {k: v.detach().clone() for k, v in self.curvatures.items()})
+
     def double(self) -> Multipliers:
         """The same in float64."""
         slopes = {k: g.double().clamp(0, 1) for k, g in self.slopes.items()}
@@ -83,8 +88,8 @@ class Local:
 def beta(p: Tensor, g: Tensor, z: Tensor, curvature: Tensor) -> Tensor:
     """``sup_s p (relu(z + s) - relu(z) - g s) - K s^2`` entrywise, for g in [0, 1] and K > 0.
 
-    For p > 0 the change of a ReLU is the larger of its two lines, each a parabola's maximum. For
-    p < 0 it is bounded by any line between them; the best one makes a Huber function of p.
+    Exact. For p > 0 the change of a ReLU is the larger of its two lines, and each makes a
+    parabola. For p < 0 it is at least any line between them; the best one makes a Huber function.
     """
     size = p.abs()
     peak = size**2 / (4 * curvature)

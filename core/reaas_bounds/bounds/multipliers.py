@@ -5,6 +5,8 @@ Everything here is float32 and decides only how tight a certificate is, never wh
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,13 +15,13 @@ from reaas_bounds.graph.backward import pull_back
 from reaas_bounds.graph.nodes import Graph, sources
 from reaas_bounds.graph.window import Window, crop, embed
 
-# Iterations for the curvature of one layer: elementwise work, far below one convolution.
-CURVATURE_ITERATIONS = 6
-# Adam's rates: slopes live in [0, 1], curvatures are stepped in their logarithm.
-SLOPE_RATE = 0.08
-CURVATURE_RATE = 0.1
-# Short memory: there are only a few steps.
-BETAS = (0.5, 0.9)
+# Bisection steps for the curvature of one layer: elementwise work, far below one convolution.
+HALVINGS = 10
+# First step of every slope (they live in [0, 1]) and of the logarithm of every curvature; each
+# step after it is shorter by DECAY. At small radii the start is better than any step away from it.
+SLOPE_STEP = 0.08
+CURVATURE_STEP = 0.1
+DECAY = 0.8
 # Keeps quotients of float32 numbers finite where a row is zero.
 TINY = 1e-30
 
@@ -35,28 +37,27 @@ def search_multipliers(
         row: the direction of the feature.
         reach: Q per node.
         radius: where the envelope shall be small.
-        steps: projected Adam steps after the start.
+        steps: projected steps against the sign of the gradient; the best point is returned.
     """
     start = start_multipliers(graph, values, row, reach, radius)
-    if not start.slopes:  # no ReLU: nothing to choose
-        return start
     slopes = {k: g.requires_grad_() for k, g in start.slopes.items()}
     logs = {k: v.log().requires_grad_() for k, v in start.curvatures.items()}
-    groups = [
-        {"params": list(slopes.values()), "lr": SLOPE_RATE},
-        {"params": list(logs.values()), "lr": CURVATURE_RATE},
-    ]
-    adam = torch.optim.Adam(groups, betas=BETAS)
-    for _ in range(steps):
+    best, least = start.detached(), math.inf
+    for step in range(steps + 1 if slopes else 0):
         chosen = Multipliers(slopes, {k: v.exp() for k, v in logs.items()})
-        adam.zero_grad()
-        torch.autograd.backward(_envelope_at(graph, values, row, reach, radius, chosen))
-        adam.step()
+        value = _envelope_at(graph, values, row, reach, radius, chosen)
+        if float(value.detach()) < least:
+            best, least = chosen.detached(), float(value.detach())
+        if step == steps:
+            break
+        gradients = torch.autograd.grad(value, [*slopes.values(), *logs.values()])
+        signs = [DECAY**step * gradient.sign() for gradient in gradients]
         with torch.no_grad():
-            for g in slopes.values():
-                g.clamp_(0, 1)
-    found = {k: g.detach() for k, g in slopes.items()}
-    return Multipliers(found, {k: v.detach().exp() for k, v in logs.items()})
+            for k, sign in zip(slopes, signs, strict=False):
+                slopes[k].sub_(SLOPE_STEP * sign).clamp_(0, 1)
+            for k, sign in zip(logs, signs[len(slopes) :], strict=True):
+                logs[k].sub_(CURVATURE_STEP * sign)
+    return best
 
 
 def _envelope_at(
@@ -105,12 +106,16 @@ def start_multipliers(
 def _curvature(rising: Tensor, z: Tensor, budget: float) -> Tensor:
     """The K that minimises ``sum beta + K budget^2`` for rows ``rising`` >= 0 on their ramps.
 
-    With ramps beta is ``(p - 4K|z|)_+^2 / 16K``, so ``sum ((p / 4K)^2 - z^2)_+ = budget^2``: solved
-    for K over the neurons inside of their ramps, in turn with which these are.
+    With ramps beta is ``(p - 4K|z|)_+^2 / 16K``, so ``sum ((p / 4K)^2 - z^2)_+ = budget^2``. The
+    left side falls with K: bisection between what all neurons and what no z would give.
     """
-    curvature: Tensor = rising.norm() / (4 * budget)
-    for _ in range(CURVATURE_ITERATIONS):
-        inside = rising > 4 * curvature * z.abs()
-        spread = torch.hypot((z * inside).norm(), z.new_tensor(budget))
-        curvature = (rising * inside).norm() / (4 * spread)
-    return curvature.clamp_min(TINY)
+    size = rising.norm() / 4
+    low = size / torch.hypot(z.norm(), z.new_tensor(budget))
+    high = size / budget
+    for _ in range(HALVINGS):
+        middle = (low * high).sqrt()
+        spent = ((rising / (4 * middle).clamp_min(TINY)).square() - z.square()).clamp_min(0).sum()
+        above = spent > budget * budget
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    found: Tensor = (low * high).sqrt().clamp_min(TINY)
+    return found

@@ -1,0 +1,308 @@
+"""Margins: no attack beats a certified radius, and what the search promises of its answers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reaas_bounds.margins
+import torch
+from reaas_bounds import (
+    CertifiedConstants,
+    CertifiedMargin,
+    InvalidQueryError,
+    LinearOp,
+    MarginMethod,
+    MarginOptions,
+    Network,
+    certified_constants,
+    certify_margins,
+    load_network,
+)
+from reaas_bounds.bounds.envelope import Envelope, quadratic_envelope
+from reaas_bounds.rounding import float32_error_at
+from torch import Tensor
+
+from tests.bounds.attack import on_sphere
+from tests.bounds.encoders import ENCODERS, EncoderBuilder
+from tests.bounds.test_attack import SHIPPED, resizes, served_features
+
+SCALES = (0.02, 0.3, 3.0)
+ROWS = 3
+QUICK = MarginOptions(steps=1)
+Question = tuple[Tensor, Tensor, Tensor]
+
+
+def questions(network: Network, images: int, scales: tuple[float, ...] = SCALES) -> Question:
+    """Images x scales: inputs [n, C, h, w], normals [n, 3, d], offsets [n, 3], random."""
+    random = np.random.default_rng(5)
+    x = random.uniform(size=(images, *network.input_shape)).astype(np.float32)
+    inputs = torch.from_numpy(np.repeat(x, len(scales), axis=0).astype(np.float64))
+    normals = torch.from_numpy(random.normal(size=(len(inputs), ROWS, network.feature_dim)))
+    size = torch.tensor(scales, dtype=torch.float64).repeat(images)[:, None]
+    return inputs, normals, size * torch.from_numpy(random.uniform(1, 2, (len(inputs), ROWS)))
+
+
+def attack(network: Network, question: Question, radii: Tensor, steps: int = 20) -> Tensor:
+    """Images [k, n, C, h, w] found by PGD on every row from its gradient and from noise."""
+    inputs, normals, _ = question
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for row in range(normals.shape[1]):
+        normal = normals[:, row]
+        noise = torch.randn(inputs.shape, generator=generator, dtype=inputs.dtype)
+        for start in (descent(network, inputs, normal), noise):
+            delta = on_sphere(start, radii)
+            for _ in range(steps):
+                delta = on_sphere(
+                    0.3 * delta + on_sphere(descent(network, inputs + delta, normal), radii), radii
+                )
+            found.append(inputs + delta)
+    return torch.stack(found)
+
+
+def descent(network: Network, x: Tensor, normal: Tensor) -> Tensor:
+    """Where ``normal . f`` falls fastest."""
+    x = x.detach().requires_grad_()
+    return -torch.autograd.grad((network.forward(x) * normal).sum(), x)[0]
+
+
+def beaten(onnx: bytes, ops: list[LinearOp], question: Question, radii: Tensor) -> tuple[int, int]:
+    """(attacked, beaten) pairs, with served float32 features and float32 images as the judge."""
+    inputs, normals, offsets = (part.numpy() for part in question)
+    network = load_network(onnx).with_input(ops)
+    features = served_features(onnx, ops, inputs.astype(np.float32))
+    attacked = np.zeros(len(inputs), bool)
+    lost = np.zeros(len(inputs), bool)
+    for found in attack(network, question, radii):
+        images = found.numpy().astype(np.float32)
+        distance = np.linalg.norm((images - inputs).reshape(len(inputs), -1), axis=1)
+        moved = served_features(onnx, ops, images) - features
+        holds = (np.einsum("nmd,nd->nm", normals, moved) > -offsets).all(axis=1)
+        inside = (distance < radii.numpy()) & (radii.numpy() > 0)
+        attacked |= inside
+        lost |= inside & ~holds
+    return int(attacked.sum()), int(lost.sum())
+
+
+def radii_of(answers: list[CertifiedMargin]) -> Tensor:
+    return torch.tensor([answer.radius for answer in answers], dtype=torch.float64)
+
+
+def certified(network: Network, question: Question) -> Tensor:
+    constants = certified_constants(network)
+    answers = certify_margins(network, constants, *question, options=QUICK)
+    assert all(answer.converged for answer in answers)
+    return radii_of(answers)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_no_attack_beats_a_certified_margin(name: str, seed: int) -> None:
+    """10 networks x 21 pairs, and 3 x 21 below."""
+    onnx = ENCODERS[name](seed)
+    network = load_network(onnx)
+    question = questions(network, 7)
+    attacked, lost = beaten(onnx, [], question, certified(network, question))
+    assert attacked >= 18
+    assert lost == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 11), (16, 16)])
+def test_no_attack_on_the_clients_own_pixels_beats_a_certified_margin(
+    height: int, width: int
+) -> None:
+    onnx = ENCODERS["strided"](5)
+    ops = resizes(load_network(onnx), height, width)
+    network = load_network(onnx).with_input(ops)
+    question = questions(network, 7)
+    attacked, lost = beaten(onnx, ops, question, certified(network, question))
+    assert attacked >= 18
+    assert lost == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("directory", SHIPPED, ids=lambda path: "-".join(path.parts[-2:]))
+def test_no_attack_beats_a_certified_margin_of_a_shipped_encoder(directory: Path) -> None:
+    onnx = (directory / "model.onnx").read_bytes()
+    network = load_network(onnx)
+    question = questions(network, 3, scales=(5.0, 20.0))
+    attacked, lost = beaten(onnx, [], question, certified(network, question))
+    assert attacked >= 3
+    assert lost == 0
+
+
+class TestBrokenEnvelopesAreCaught:
+    """What would be an engine's mistake makes certificates that the same attack beats."""
+
+    def lost(self, monkeypatch: pytest.MonkeyPatch, **zeroed: float) -> int:
+        """Pairs beaten when terms of the envelope are multiplied by ``zeroed``."""
+
+        def broken(*arguments: object) -> Envelope:
+            sound = quadratic_envelope(*arguments)  # type: ignore[arg-type]
+            return replace(sound, **{k: v * getattr(sound, k) for k, v in zeroed.items()})
+
+        monkeypatch.setattr(reaas_bounds.margins, "quadratic_envelope", broken)
+        builder = EncoderBuilder((1, 4, 4), seed=3).op("Flatten").linear(16, 2).relu()
+        onnx = builder.linear(2, 2).file(2)
+        network = load_network(onnx)
+        question = questions(network, 12, scales=(0.1, 0.3, 1.0))
+        return beaten(onnx, [], question, certified(network, question))[1]
+
+    def test_the_sound_one_stands(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.lost(monkeypatch, curvature=1.0) == 0
+
+    def test_prefix_constants_of_half_the_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.lost(monkeypatch, curvature=0.25) > 0
+
+    def test_no_sum_of_beta(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.lost(monkeypatch, offset=0.0) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_exact_oracle_on_the_plane_confirms_the_radii(seed: int) -> None:
+    """Two pixels: the true limit is read off a fine grid of all perturbations."""
+    builder = EncoderBuilder((1, 1, 2), seed=seed).op("Flatten").linear(2, 9).relu()
+    onnx = builder.linear(9, 5).relu().linear(5, 2).file(2)
+    network = load_network(onnx)
+    question = questions(network, 4, scales=(0.1, 0.5))
+    radii = certified(network, question)
+    angle = torch.linspace(0, 2 * math.pi, 721, dtype=torch.float64)[:-1]
+    circle = torch.stack([angle.cos(), angle.sin()], dim=1)  # [720, 2]
+    lengths = torch.linspace(0, 3, 601, dtype=torch.float64)[1:]
+    steps = (lengths[:, None, None] * circle).reshape(-1, 1, 1, 2)  # [600 * 720, 1, 1, 2]
+    shares = []
+    for x, normal, offset, radius in zip(*question, radii.tolist(), strict=True):
+        moved = network.forward(x + steps) - network.forward(x[None])
+        broken = ((moved @ normal.T + offset) <= 0).any(dim=1).reshape(600, 720).any(dim=1)
+        if bool(broken.any()):
+            limit = float(lengths[broken][0])
+            assert radius < limit
+            shares.append(radius / limit)
+    assert len(shares) >= 4
+    assert max(shares) > 0.2
+
+
+@pytest.fixture(scope="module", params=["strided", "residual"])
+def served(request: pytest.FixtureRequest) -> tuple[Network, CertifiedConstants]:
+    network = load_network(ENCODERS[request.param](7))
+    return network, certified_constants(network)
+
+
+Served = tuple[Network, CertifiedConstants]
+
+
+def test_the_answer_does_not_depend_on_the_batch(served: Served) -> None:
+    question = questions(served[0], 2)
+    together = certify_margins(*served, *question)
+    for index, answer in enumerate(together):
+        x, normals, offsets = (part[index : index + 1] for part in question)
+        assert certify_margins(*served, x, normals, offsets) == [answer]
+
+
+def test_larger_margins_never_give_a_smaller_radius(served: Served) -> None:
+    inputs, normals, offsets = (part[:1] for part in questions(served[0], 1))
+    growth = torch.logspace(-1, 1, 25, dtype=torch.float64)[:, None]
+    answers = certify_margins(
+        *served,
+        inputs.expand(25, -1, -1, -1),
+        normals.expand(25, -1, -1),
+        growth * offsets,
+        options=QUICK,
+    )
+    assert all(a.radius <= b.radius for a, b in itertools.pairwise(answers))
+    assert any(answer.method is MarginMethod.ENVELOPE for answer in answers)
+
+
+def test_auto_is_never_below_a_single_method(served: Served) -> None:
+    question = questions(served[0], 2)
+    auto = certify_margins(*served, *question)
+    for method in (MarginMethod.LIPSCHITZ, MarginMethod.ENVELOPE):
+        single = certify_margins(*served, *question, method=method)
+        assert all(answer.method is method for answer in single)
+        assert all(a.radius >= b.radius for a, b in zip(auto, single, strict=True))
+
+
+def test_a_stopped_search_returns_what_is_certified_so_far(served: Served) -> None:
+    question = questions(served[0], 1)
+    floor = certify_margins(*served, *question, method=MarginMethod.LIPSCHITZ)
+    stopped = certify_margins(*served, *question, stop=lambda: True)
+    assert [a.radius for a in stopped] == [a.radius for a in floor]
+    assert not any(answer.converged for answer in stopped)
+    short = certify_margins(*served, *question, options=MarginOptions(max_envelopes=1))
+    for low, answer in zip(floor, short, strict=True):
+        assert (answer.envelopes, answer.converged) == (1, False)
+        assert answer.radius >= low.radius
+
+
+def test_the_scale_of_a_row_does_not_matter(served: Served) -> None:
+    inputs, normals, offsets = (part[1:2] for part in questions(served[0], 1))
+    expected = certify_margins(*served, inputs, normals, offsets)[0].radius
+    for scale in (1e-20, 1e-3, 1e8, 1e200):
+        found = certify_margins(*served, inputs, scale * normals, scale * offsets)[0].radius
+        assert math.isclose(found, expected, rel_tol=1e-3)
+
+
+def test_rows_that_cannot_or_must_limit(served: Served) -> None:
+    inputs, normals, offsets = (part[1:2] for part in questions(served[0], 1))
+    expected = certify_margins(*served, inputs, normals, offsets)[0]
+    idle = torch.zeros_like(normals[:, :1])
+    one = torch.ones_like(offsets[:, :1])
+    padded = torch.cat([normals, idle], 1), torch.cat([offsets, one], 1)
+    assert certify_margins(*served, inputs, *padded) == [expected]
+    assert certify_margins(*served, inputs, idle, one)[0].radius == math.inf
+    for lost in (-one, 0 * one):
+        assert certify_margins(*served, inputs, idle, lost)[0].radius == 0.0
+        broken = torch.cat([offsets, lost], 1)
+        answer = certify_margins(*served, inputs, torch.cat([normals, normals[:, :1]], 1), broken)
+        assert (answer[0].radius, answer[0].row) == (0.0, ROWS)
+
+
+@pytest.mark.parametrize("method", MarginMethod)
+def test_a_margin_below_the_float32_error_certifies_nothing(
+    served: Served, method: MarginMethod
+) -> None:
+    inputs, normals, _ = (part[:1] for part in questions(served[0], 1))
+    error = float(float32_error_at(served[0], inputs))
+    sizes = normals.norm(dim=2)
+    for share in (0.5, 2.0):
+        answer = certify_margins(*served, inputs, normals, share * error * sizes, method)[0]
+        assert answer.radius == 0.0
+        assert answer.converged
+    assert certify_margins(*served, inputs, normals, 3 * error * sizes, method)[0].radius > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"normals": (1, 3, 5)}, r"normals: must be \[1, m, 6\], got \[1, 3, 5\]"),
+        ({"normals": (2, 3, 6)}, r"normals: must be \[1, m, 6\]"),
+        ({"normals": (1, 0, 6), "offsets": (1, 0)}, "normals: hold no row"),
+        ({"offsets": (1, 4)}, r"offsets: must be \[1, 3\], got \[1, 4\]"),
+        ({"inputs": (1, 3, 8, 9)}, "inputs: must be"),
+        ({"value": math.nan}, "normals: hold values that are not finite"),
+        ({"value": math.inf}, "normals: hold values that are not finite"),
+        ({"dtype": torch.float32}, "offsets: must be float64, got torch.float32"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(
+    served: Served, change: dict[str, object], message: str
+) -> None:
+    x = torch.full(change.get("inputs", (1, 3, 8, 8)), 0.5, dtype=torch.float64)  # type: ignore
+    normals = torch.ones(change.get("normals", (1, 3, 6)), dtype=torch.float64)  # type: ignore
+    normals *= change.get("value", 1.0)
+    dtype = change.get("dtype", torch.float64)
+    offsets = torch.ones(change.get("offsets", (1, 3)), dtype=dtype)  # type: ignore[call-overload]
+    with pytest.raises(InvalidQueryError, match=message):
+        certify_margins(*served, x, normals, offsets)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(InvalidQueryError, match="steps: must not be negative, got -1"):
+        MarginOptions(steps=-1)
+    with pytest.raises(InvalidQueryError, match="max_envelopes: must be at least 1, got 0"):
+        MarginOptions(max_envelopes=0)
