@@ -57,7 +57,7 @@ class SizedEncoder:
     network: Network
     constants: CertifiedConstants
     step_seconds: dict[Method, float] = field(default_factory=dict)
-    """The longest step of the last search by each method."""
+    """About the longest step of late searches by each method."""
 
 
 class Certifier:
@@ -98,8 +98,9 @@ class Certifier:
             question.options,
             stop=patience,
         )
-        if patience.longest_step and question.method is slowest:
-            encoder.step_seconds[slowest] = patience.longest_step
+        # AUTO may have taken cheap steps only, and a busy machine may have got faster.
+        known = encoder.step_seconds.get(slowest, 0.0)
+        encoder.step_seconds[slowest] = max(patience.longest_step, known / 2)
         return answers
 
     def at_shape(self, shape: Shape) -> SizedEncoder:

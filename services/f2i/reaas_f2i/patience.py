@@ -31,7 +31,8 @@ class Patience:
         """Whether the search has to end with what it has certified."""
         now = time.monotonic()
         if self._last is not None:
-            self._expected = now - self._last
-            self.longest_step = max(self.longest_step, self._expected)
+            self.longest_step = max(self.longest_step, now - self._last)
+            # A search goes from cheap bounds to expensive ones and back: the longest step counts.
+            self._expected = max(self._expected, self.longest_step)
         self._last = now
         return now + _NEXT_STEP * self._expected >= self._limit
