@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reaas_bounds.bounds.envelope import Local, quadratic_envelope
 from reaas_bounds.bounds.multipliers import search_multipliers
-from reaas_bounds.bounds.row_constant import row_constants
+from reaas_bounds.bounds.row_constant import ROUNDING, row_constants
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.margin_query import (
@@ -128,7 +128,7 @@ class _Question:
         if math.isinf(margin := self.margins[row]):
             return math.inf
         constant = min(float(self.row_constants[row]), self.constants.lipschitz)
-        slope = constant + self.constants.float32_slope
+        slope = (constant + self.constants.float32_slope) * (1 + ROUNDING)
         return max(margin, 0.0) / slope if slope > 0 else math.inf
 
     def envelope_radius(self, row: int, target: float, steps: int) -> float:
