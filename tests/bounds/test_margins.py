@@ -103,12 +103,12 @@ def certified(network: Network, question: Question) -> Tensor:
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_no_attack_beats_a_certified_margin(name: str, seed: int) -> None:
-    """10 networks x 21 pairs, and 3 x 21 below."""
+    """10 networks x 15 pairs, and 3 x 15 below."""
     onnx = ENCODERS[name](seed)
     network = load_network(onnx)
-    question = questions(network, 7)
+    question = questions(network, 5)
     attacked, lost = beaten(onnx, [], question, certified(network, question))
-    assert attacked >= 18
+    assert attacked >= 13
     assert lost == 0
 
 
@@ -119,9 +119,9 @@ def test_no_attack_on_the_clients_own_pixels_beats_a_certified_margin(
     onnx = ENCODERS["strided"](5)
     ops = resizes(load_network(onnx), height, width)
     network = load_network(onnx).with_input(ops)
-    question = questions(network, 7)
+    question = questions(network, 5)
     attacked, lost = beaten(onnx, ops, question, certified(network, question))
-    assert attacked >= 18
+    assert attacked >= 13
     assert lost == 0
 
 
