@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reaas import Client, Method, ModelRef, Radii
+from reaas import Client, Method, ModelInfo, ModelRef, Radii
 from reaas.certify import (
     ABSTAIN,
     Certificates,
@@ -151,7 +152,10 @@ class ReaasScheme:
             )
 
         radii, methods = self._query(len(images), perturb, advance)
-        return ImageCertificates(self.model, planes.labels, radii, methods=methods)
+        covered = _largest_covered(self._client.model(self.model), planes.reach)
+        return ImageCertificates(
+            self.model, planes.labels, np.minimum(radii, covered), methods=methods
+        )
 
     def _query(
         self, count: int, perturb: Query, advance: Advance
@@ -178,3 +182,16 @@ def _radii_to_ask(
     """
     stand_in = float(np.median(feature_radii[held])) if held.any() else 1.0
     return np.where(held, feature_radii, stand_in)
+
+
+def _largest_covered(info: ModelInfo, reach: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Radii [n] up to which no served feature moves further than `reach` [n]; huge numbers.
+
+    As `Client.radius_from_constant`, for clean images of any size: rescaled pixels are weighted
+    means, so that a rescaled difference is at most sqrt(elements) times as long, and a rescaled
+    image in [0,1] at most sqrt(elements) long.
+    """
+    constants, size = info.constants, math.sqrt(math.prod(info.input.shape))
+    error = constants.float32_error_slope * size + constants.float32_error_offset
+    slope = (constants.lipschitz + constants.float32_error_slope) * size
+    return np.maximum(0.0, reach * (1 - 1e-9) - 2 * error) / slope
