@@ -114,9 +114,9 @@ _PLANS = {
 )
 @click.option(
     "--f2i-method",
-    type=click.Choice([str(method) for method in Method]),
+    type=click.Choice([str(method) for method in Method if method is not Method.ENVELOPE]),
     envvar="F2I_METHOD",
-    help="Bound behind F2IPerturb.  [default: lipschitz for digits, auto for others]",
+    help="Bound behind F2IPerturb, for balls.  [default: lipschitz for digits, auto for others]",
 )
 @click.option("--seed", default=1, type=click.IntRange(min=0), envvar="SEED", help="Random seed.")
 @click.option("--encoder", default="moco-sn", envvar="ENCODER", help="Model to query.")

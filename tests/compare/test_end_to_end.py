@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ ROW_KEYS = {
     "queries_per_training_input", "queries_per_testing_input", "bytes_per_training_input",
     "bytes_per_testing_input", "seconds", "smoothing",
 }  # fmt: skip
+OURS = ["reaas/BC/CROWN", "reaas/BC/IBP", "reaas/BC/CROWN/margin", "reaas/SC"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -63,14 +64,14 @@ def names(rows: object) -> list[str]:
 
 def test_every_way_to_certify_has_its_row(finished: Run) -> None:
     report = finished.report
-    assert names(report.rows)[:3] == ["reaas/BC/CROWN", "reaas/BC/IBP", "reaas/SC"]
-    assert sorted(names(report.rows)[3:5]) == ["seaas/SC/0.1", "seaas/SC/0.3"]
-    assert names(report.rows)[5] == "seaas/BC"
+    assert names(report.rows)[:4] == OURS
+    assert sorted(names(report.rows)[4:6]) == ["seaas/SC/0.1", "seaas/SC/0.3"]
+    assert names(report.rows)[6] == "seaas/BC"
     assert report.twin is not None
-    assert names(report.twin.rows) == names(report.rows)[:3]
+    assert names(report.twin.rows) == OURS
     assert report.twin.encoder.digest != report.encoder.digest
     assert len(report.curve) == len(CONFIG.sigmas) * len(CONFIG.budgets)
-    assert [item.row for item in report.break_even] == names(report.rows)[:3]
+    assert [item.row for item in report.break_even] == OURS
 
 
 def test_queries_are_those_of_the_talk(finished: Run) -> None:
@@ -116,6 +117,25 @@ def test_on_a_linear_head_crown_and_ibp_agree(finished: Run) -> None:
     assert crown.acr == ibp.acr
 
 
+def test_margins_are_a_row_of_their_own_and_certify_more(finished: Run) -> None:
+    assert finished.report.twin is not None
+    for rows in (finished.report.rows, finished.report.twin.rows):
+        ball, margins = (next(row for row in rows if row.name == OURS[i]) for i in (0, 2))
+        assert (ball.method, ball.target) == ("CROWN", "ball")
+        assert (margins.method, margins.target) == ("CROWN", "margin")
+        assert margins.label == "REaaS BC margin"
+        assert margins.accuracy == ball.accuracy
+        assert (margins.acr or 0.0) > (ball.acr or 0.0)
+        assert set(margins.f2i_methods or ()) <= {"lipschitz", "envelope"}
+
+
+def test_hidden_layers_leave_margins_out() -> None:
+    deep = replace(CONFIG, hidden=(16,), twin=None)
+    assert "reaas-bc-crown-margin" in client_ids(CONFIG)
+    assert "twin-reaas-bc-crown-margin" in client_ids(CONFIG)
+    assert not [client for client in client_ids(deep) if "margin" in client]
+
+
 def test_the_best_noise_level_has_the_largest_acr(finished: Run) -> None:
     levels = [row for row in finished.report.rows if row.name.startswith("seaas/SC")]
     assert [row.best_sigma for row in levels] == [True, False]
@@ -153,6 +173,7 @@ def test_pictures_and_table_are_made(finished: Run, tmp_path: Path) -> None:
     with console.capture() as capture:
         console.print(render(finished.report))
     text = capture.get()
+    assert "REaaS BC margin" in text
     assert "Break-even budget of reaas/SC" in text
     assert "not applicable" in text
 

@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from reaas import Client, DigestMismatchError, ModelNotFoundError
-from reaas.certify import ABSTAIN, DownstreamClassifier, SmoothingConfig
+from reaas.certify import (
+    ABSTAIN,
+    DownstreamClassifier,
+    InvalidArgumentError,
+    SmoothingConfig,
+)
 from reaas.schemes import NotApplicableError, ReaasScheme, SeaasScheme, pin_model
+from reaas.schemes._reaas_scheme import Target
 from reaas.testing import FakeModel, FakeServer
 
 INPUTS = 12
+TARGETS: tuple[Target, ...] = ("ball", "margin")
 
 
 @pytest.fixture
@@ -73,6 +80,57 @@ def test_base_certificates_are_sound_and_the_ball_costs_nothing_here(
         assert np.allclose(found.radii, exact, rtol=1e-3)
         assert found.model == server.model.ref
         assert set(found.methods or ()) == {"lipschitz"}
+
+
+def test_margins_are_sound_and_exact_here(
+    server: FakeServer,
+    client: Client,
+    images: NDArray[np.uint8],
+    classifier: DownstreamClassifier,
+) -> None:
+    exact = exact_radii(images, classifier, server.model)
+    found = ReaasScheme(client, "fake", batch_inputs=5).certify_base(
+        images, classifier, target="margin"
+    )
+    assert np.all(found.radii <= exact)
+    assert np.allclose(found.radii, exact, rtol=1e-3)
+    assert found.feature_radii is None
+    assert queries(server, phase="test", api="feature") == INPUTS
+    assert queries(server, phase="test", api="f2iperturb") == INPUTS
+
+
+def test_margins_of_many_classes_reach_at_least_as_far_as_the_ball(
+    client: Client, images: NDArray[np.uint8]
+) -> None:
+    random = np.random.default_rng(3)
+    many = DownstreamClassifier((random.normal(size=(6, 8)),), (random.normal(size=6),))
+    scheme = ReaasScheme(client, "fake")
+    ball, margins = (scheme.certify_base(images, many, target=t) for t in TARGETS)
+    assert np.array_equal(ball.labels, margins.labels)
+    assert np.all(margins.radii >= ball.radii * (1 - 1e-3))
+
+
+def test_margins_of_a_classifier_that_ignores_its_input_stay_covered(
+    server: FakeServer, client: Client, images: NDArray[np.uint8]
+) -> None:
+    """Nothing limits them but how far the rounding of the classifier is covered."""
+    ignorant = DownstreamClassifier((np.ones((2, 8)),), (np.array([1.0, 0.0]),))
+    found = ReaasScheme(client, "fake").certify_base(images, ignorant, target="margin")
+    lengths = np.linalg.norm(client.encode(images, "fake").values, axis=1)
+    assert np.all(found.radii * server.model.lipschitz <= 1e6 * lengths)
+    assert np.all(found.radii > 100)
+
+
+def test_margins_need_a_linear_classifier_and_cost_nothing_without(
+    server: FakeServer, client: Client, images: NDArray[np.uint8]
+) -> None:
+    random = np.random.default_rng(3)
+    deep = DownstreamClassifier(
+        (random.normal(size=(5, 8)), random.normal(size=(2, 5))), (np.zeros(5), np.zeros(2))
+    )
+    with pytest.raises(InvalidArgumentError, match="need a linear classifier"):
+        ReaasScheme(client, "fake").certify_base(images, deep, target="margin")
+    assert queries(server) == 0
 
 
 def test_one_query_trains_and_two_test(

@@ -64,6 +64,9 @@ async def test_answers_agree(tmp_path: Path) -> None:
     images = make_images(20)
     as_float = (images / 255.0).astype(np.float32)
     feature_radii = np.linspace(0.05, 2.0, 20)
+    rng = np.random.default_rng(1)
+    planes = rng.normal(size=(20, 3, 8)), rng.uniform(-0.05, 3.0, size=(20, 3))
+    planes[0][0], planes[1][0] = 0.0, 1.0  # nothing limits the first input
     answers = []
     async with _both(tmp_path) as (addresses, _):
         for encoder, f2i in addresses:
@@ -73,7 +76,12 @@ async def test_answers_agree(tmp_path: Path) -> None:
                 radii = await client.perturb(images, feature_radii, features.model)
                 own = await client.radius_from_constant(images, feature_radii, features.model)
                 (model,) = await client.models()
-                answers.append((features, noisy, radii, own, model, client.ledger.entries()))
+                margins = [
+                    await client.perturb_margins(images, *planes, features.model, method)
+                    for method in ("lipschitz", "envelope")
+                ]
+                entries = client.ledger.entries()
+                answers.append((features, noisy, radii, own, model, entries, margins))
     fake, real = answers
     for mine, its in zip(fake[:2], real[:2], strict=True):
         np.testing.assert_allclose(mine.values, its.values, rtol=1e-4, atol=1e-5)
@@ -81,6 +89,11 @@ async def test_answers_agree(tmp_path: Path) -> None:
     assert (fake[2].radius <= feature_radii / MODEL.lipschitz).all()
     assert (real[2].radius <= feature_radii / MODEL.lipschitz).all()
     assert (real[2].radius >= real[3]).all()
+    for mine, its in zip(fake[6], real[6], strict=True):
+        np.testing.assert_allclose(mine.radius, its.radius, rtol=1e-3, atol=1e-4)
+        assert mine.method == its.method
+        assert (its.upper == its.radius).all()
+        assert its.converged.all()
     assert fake[4].input == real[4].input
     assert fake[4].feature_dim == real[4].feature_dim
     assert [(key, usage.queries) for key, usage in fake[5].items()] == [
@@ -102,6 +115,21 @@ def _perturb(**fields: Any) -> f2i_pb2.PerturbRequest:
 
 def _ball(*radii: float) -> f2i_pb2.BallTarget:
     return f2i_pb2.BallTarget(radii=to_tensor(np.array(radii)))
+
+
+def _margins(
+    normals: Any = None, offsets: Any = None, method: Any = f2i_pb2.METHOD_AUTO
+) -> f2i_pb2.PerturbRequest:
+    target = f2i_pb2.MarginTarget(
+        normals=to_tensor(np.ones((2, 3, 8)) if normals is None else normals),
+        offsets=to_tensor(np.ones((2, 3)) if offsets is None else offsets),
+    )
+    return f2i_pb2.PerturbRequest(
+        model=model_pb2.ModelRef(name="fake"),
+        inputs=to_tensor(make_images(2)),
+        margins=target,
+        method=method,
+    )
 
 
 def _floats(value: float) -> tensor_pb2.Tensor:
@@ -144,6 +172,21 @@ REFUSED: dict[str, Callable[[], Any]] = {
         ball=f2i_pb2.BallTarget(radii=to_tensor(np.ones(2, np.int64)))
     ),
     "radii truncated": lambda: _perturb(ball=f2i_pb2.BallTarget(radii=_tensor(3, (2,), bytes(15)))),
+    "normals of another length": lambda: _margins(np.ones((2, 3, 7))),
+    "normals for other inputs": lambda: _margins(np.ones((3, 3, 8))),
+    "normals without rows": lambda: _margins(np.ones((2, 8))),
+    "no rows": lambda: _margins(np.ones((2, 0, 8))),
+    "no normals for any input": lambda: _margins(np.ones((0, 3, 8))),
+    "too many rows": lambda: _margins(np.ones((2, 513, 8)), np.ones((2, 513))),
+    "normals in float32": lambda: _margins(np.ones((2, 3, 8), np.float32)),
+    "normals not finite": lambda: _margins(np.full((2, 3, 8), np.inf)),
+    "offsets for other rows": lambda: _margins(offsets=np.ones((2, 2))),
+    "offsets in float32": lambda: _margins(offsets=np.ones((2, 3), np.float32)),
+    "offsets not a number": lambda: _margins(offsets=np.full((2, 3), np.nan)),
+    "margins by crown": lambda: _margins(method=f2i_pb2.METHOD_CROWN),
+    "margins by ibp": lambda: _margins(method=f2i_pb2.METHOD_IBP),
+    "margins by no method": lambda: _margins(method=99),
+    "a ball by envelope": lambda: _perturb(method=f2i_pb2.METHOD_ENVELOPE),
     "unknown method": lambda: _perturb(method=99),
     "too many steps": lambda: _perturb(search=f2i_pb2.SearchOptions(max_steps=10_000)),
     "negative steps": lambda: _perturb(search=f2i_pb2.SearchOptions(max_steps=-1)),

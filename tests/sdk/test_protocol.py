@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from reaas._model import Limits
-from reaas._protocol import encode_batch, expected, message_bytes, perturb_batch
+from reaas._protocol import encode_batch, expected, message_bytes
+from reaas._target import margins_batch, perturb_batch
 from reaas._tensor import from_tensor, to_tensor
 from reaas.testing import FakeServer
 
@@ -30,18 +31,20 @@ def _limits(inputs: int, size: int) -> Limits:
     inputs=st.integers(0, 50),
     size=st.integers(4200, 20_000),
     preferred=st.integers(1, 20_000),
-    radii=st.booleans(),
+    kind=st.sampled_from(["encode", "ball", "margins"]),
 )
 @settings(max_examples=150, deadline=None)
 def test_every_message_keeps_the_limits_and_none_is_lost(
-    n: int, inputs: int, size: int, preferred: int, radii: bool
+    n: int, inputs: int, size: int, preferred: int, kind: str
 ) -> None:
     images, model = make_images(n), reaas.ModelRef("fake", "1", "sha256:" + "0" * 64)
-    batch: Any = (
-        perturb_batch(images, np.arange(1.0, n + 1), model, "auto", 0, 0.0)
-        if radii
-        else encode_batch(images, model)
-    )
+    numbers = np.arange(1.0, n + 1)
+    normals = np.broadcast_to(numbers[:, None, None], (n, 3, 8))
+    batch: Any = {
+        "encode": lambda: encode_batch(images, model),
+        "ball": lambda: perturb_batch(images, numbers, model, "auto", 0, 0.0),
+        "margins": lambda: margins_batch(images, normals, normals[:, :, 0], model, "auto", 0),
+    }[kind]()
     slices = batch.split(_limits(inputs, size), preferred)
     requests = [batch.request(part) for part in slices]
     sent = np.concatenate([from_tensor(r.inputs, np.uint8, 4, "inputs") for r in requests])
@@ -50,9 +53,15 @@ def test_every_message_keeps_the_limits_and_none_is_lost(
     assert max(counts) - min(counts) <= 1
     assert not inputs or max(counts) <= inputs
     assert all(message_bytes(request) <= size for request in requests)
-    if radii:
+    if kind == "margins":
+        for name, ndim in (("normals", 3), ("offsets", 2)):
+            parts = [from_tensor(getattr(r.margins, name), np.float64, ndim, "") for r in requests]
+            sent = np.concatenate(parts)
+            assert sent.shape[1:] == (3, 8)[: ndim - 1]
+            np.testing.assert_array_equal(sent.reshape(n, -1)[:, 0], numbers)
+    if kind == "ball":
         sent_radii = [from_tensor(r.ball.radii, np.float64, 1, "radii") for r in requests]
-        np.testing.assert_array_equal(np.concatenate(sent_radii), np.arange(1.0, n + 1))
+        np.testing.assert_array_equal(np.concatenate(sent_radii), numbers)
 
 
 @given(data=st.data(), dtype=DTYPES)

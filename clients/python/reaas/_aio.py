@@ -28,8 +28,9 @@ from reaas._model import (
     as_ref,
     member,
 )
-from reaas._protocol import F2IPERTURB, FEATURE, encode_batch, perturb_batch
+from reaas._protocol import F2IPERTURB, FEATURE, encode_batch
 from reaas._session import Purpose, Session
+from reaas._target import margins_batch, perturb_batch
 from reaas.v1 import model_pb2
 
 Item = TypeVar("Item")
@@ -98,6 +99,23 @@ class AsyncClient:
         """See `Client.perturb`, for what the radii certify too."""
         deadline = self._session.deadline(timeout)
         batch = perturb_batch(inputs, feature_radii, model, method, max_steps, relative_tolerance)
+        return await self._transport.call(F2IPERTURB, batch, self._purpose(phase), deadline)
+
+    async def perturb_margins(
+        self,
+        inputs: NDArray[Any],
+        normals: NDArray[Any],
+        offsets: NDArray[Any],
+        model: ModelRef,
+        method: str = Method.AUTO,
+        *,
+        max_steps: int = 0,
+        phase: str = Phase.TEST,
+        timeout: float | None = None,
+    ) -> Radii:
+        """See `Client.perturb_margins`, for what the radii certify too."""
+        deadline = self._session.deadline(timeout)
+        batch = margins_batch(inputs, normals, offsets, model, method, max_steps)
         return await self._transport.call(F2IPERTURB, batch, self._purpose(phase), deadline)
 
     def encode_stream(

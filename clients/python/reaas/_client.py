@@ -27,8 +27,9 @@ from reaas._model import (
     as_ref,
     member,
 )
-from reaas._protocol import F2IPERTURB, FEATURE, encode_batch, perturb_batch
+from reaas._protocol import F2IPERTURB, FEATURE, encode_batch
 from reaas._session import Purpose, Session
+from reaas._target import margins_batch, perturb_batch
 from reaas._transport import Transport
 from reaas.v1 import model_pb2
 
@@ -112,6 +113,31 @@ class Client:
         """
         deadline = self._session.deadline(timeout)
         batch = perturb_batch(inputs, feature_radii, model, method, max_steps, relative_tolerance)
+        return self._transport.call(F2IPERTURB, batch, self._purpose(phase), deadline)
+
+    def perturb_margins(
+        self,
+        inputs: NDArray[Any],
+        normals: NDArray[Any],
+        offsets: NDArray[Any],
+        model: ModelRef,
+        method: str = Method.AUTO,
+        *,
+        max_steps: int = 0,
+        phase: str = Phase.TEST,
+        timeout: float | None = None,
+    ) -> Radii:
+        """Image-space certified radii R [n] from margins around each feature. n queries.
+
+        `normals` a [n, m, d] and `offsets` m [n, m], taken as float64: every x' with
+        ||x' - x||_2 < R has ``a_i . (z' - z) > -m_i`` for each row i, z and z' being the served
+        features of x and x'. Deterministic. `reaas.certify.margin_planes` has those of a linear
+        classifier; they tell the service how that classifier looks around z (docs/security.md).
+        `method` is auto, lipschitz or envelope; `max_steps` the most envelopes. The rest is as
+        for `perturb`. Raises ReaasError.
+        """
+        deadline = self._session.deadline(timeout)
+        batch = margins_batch(inputs, normals, offsets, model, method, max_steps)
         return self._transport.call(F2IPERTURB, batch, self._purpose(phase), deadline)
 
     def encode_stream(

@@ -78,6 +78,7 @@ def read_service_info(message: model_pb2.GetInfoResponse) -> ServiceInfo:
             max_pending_inputs=limits.max_pending_inputs,
             max_search_steps=limits.max_search_steps,
             default_deadline_s=limits.default_deadline.ToTimedelta().total_seconds(),
+            max_margin_rows=limits.max_margin_rows,
         ),
         backends=tuple(message.backends),
         client_id=message.client_id,

@@ -47,6 +47,8 @@ class Method(StrEnum):
     """CROWN for each feature coordinate, then the 2-norm (the REaaS paper's bound)."""
     IBP = "ibp"
     """Interval bound propagation."""
+    ENVELOPE = "envelope"
+    """Quadratic envelope of each margin around x; for margins only."""
 
 
 def member(kind: type[E], value: str, field: str) -> E:
@@ -166,6 +168,8 @@ class Limits:
     """Of one F2IPerturb query; 0 where it does not apply."""
     default_deadline_s: float
     """Longest that a query may take where the caller sets no timeout."""
+    max_margin_rows: int = 0
+    """Of one input of F2IPerturb; 0 where it does not apply."""
 
     @property
     def default_timeout_s(self) -> float | None:
@@ -209,11 +213,13 @@ class Radii:
     method: tuple[Method, ...]
     """The bound that certified each radius; never `auto`."""
     upper: NDArray[np.float64]
-    """Smallest radius tried that this bound does not certify, [n]; nothing about attacks."""
+    """Smallest radius tried that this bound does not certify, [n]; nothing about attacks. The
+    radius itself for a closed form and for margins."""
     steps: NDArray[np.int64]
     """Evaluations of a bound spent, [n]."""
     converged: NDArray[np.bool_]
-    """False where the deadline cut the search short; the radius is certified all the same, [n]."""
+    """False where the deadline or the most steps cut the search short, [n]; the radius is certified
+    all the same."""
 
     def __len__(self) -> int:
         return len(self.radius)

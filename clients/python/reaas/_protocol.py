@@ -15,7 +15,6 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from reaas._constant import check_feature_radii
 from reaas._errors import DigestMismatchError, InvalidArgumentError, ProtocolError
 from reaas._ledger import FRAME_BYTES
 from reaas._model import (
@@ -26,7 +25,6 @@ from reaas._model import (
     Radii,
     Service,
     as_ref,
-    member,
 )
 from reaas._tensor import check_inputs, from_tensor, to_tensor
 from reaas.v1 import encoder_pb2, f2i_pb2, model_pb2
@@ -35,16 +33,17 @@ Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
 Answer = TypeVar("Answer", Features, Radii)
 
-# What a request holds besides pixels and radii: names, shape, options. Far above what they take.
+# What a request holds besides pixels and target: names, shape, options. Far above what they take.
 _HEADER_BYTES = 4096
-_METHOD_NUMBERS = {
+METHOD_NUMBERS = {
     Method.AUTO: f2i_pb2.METHOD_AUTO,
     Method.LIPSCHITZ: f2i_pb2.METHOD_LIPSCHITZ,
     Method.CROWN: f2i_pb2.METHOD_CROWN,
     Method.IBP: f2i_pb2.METHOD_IBP,
+    Method.ENVELOPE: f2i_pb2.METHOD_ENVELOPE,
 }
 _CERTIFYING_METHODS = {
-    number: method for method, number in _METHOD_NUMBERS.items() if method is not Method.AUTO
+    number: method for method, number in METHOD_NUMBERS.items() if method is not Method.AUTO
 }
 
 
@@ -135,48 +134,6 @@ def encode_batch(inputs: NDArray[Any], model: ModelRef | str) -> Batch[encoder_p
         return encoder_pb2.EncodeRequest(model=ref, inputs=to_tensor(images[part]))
 
     return Batch(images, request)
-
-
-def perturb_batch(
-    inputs: NDArray[Any],
-    feature_radii: NDArray[Any],
-    model: ModelRef | str,
-    method: str,
-    max_steps: int,
-    relative_tolerance: float,
-) -> Batch[f2i_pb2.PerturbRequest]:
-    """A batch for the F2IPerturb-API, or InvalidArgumentError."""
-    ref = as_ref(model)
-    if not ref.digest:
-        raise InvalidArgumentError(
-            f"model is {ref}, without a digest; pass the `model` that encode answered with, since "
-            "R' holds for the features of that very encoder",
-            field="model.digest",
-            limit="sha256:...",
-        )
-    if not 0 <= max_steps < 2**31:
-        raise InvalidArgumentError(
-            f"max_steps is {max_steps}; it must be at least 0 (0: the service's default)",
-            reason="INVALID_SEARCH",
-            field="search.max_steps",
-            limit=">= 0",
-            got=str(max_steps),
-        )
-    images = check_inputs(inputs)
-    radii = check_feature_radii(feature_radii, len(images))
-    number = _METHOD_NUMBERS[member(Method, method, "method")]
-    search = f2i_pb2.SearchOptions(max_steps=max_steps, relative_tolerance=relative_tolerance)
-
-    def request(part: slice) -> f2i_pb2.PerturbRequest:
-        return f2i_pb2.PerturbRequest(
-            model=ref_to_message(ref),
-            inputs=to_tensor(images[part]),
-            ball=f2i_pb2.BallTarget(radii=to_tensor(radii[part])),
-            method=number,
-            search=search,
-        )
-
-    return Batch(images, request, extra_bytes=radii.itemsize)
 
 
 def check_same_encoder(wanted: ModelRef, served: model_pb2.ModelRef) -> ModelRef:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from reaas_bounds import (
     CertifiedConstants,
-    CertifiedRadius,
     InvalidModelError,
     LinearOp,
+    MarginMethod,
+    MarginOptions,
     Method,
     Network,
     ReplicateChannels,
@@ -22,32 +23,16 @@ from reaas_bounds import (
     SeparableResize,
     UnsupportedOperatorError,
     certified_constants,
-    certify_ball,
     load_network,
 )
 from reaas_runtime import DomainError, ModelEntry, Reason, resize_matrix
 
 from reaas_f2i.patience import Patience
+from reaas_f2i.targets import Answer, Ball, Margins, Question
 
 Shape = tuple[int, ...]
 # Constants are recomputed at load; on another processor the last bits of float64 differ.
 _AGREEMENT = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """Queries of one image size: what to certify, how, and for how long."""
-
-    images: NDArray[np.float32]
-    """[n, h, w, c] in [0,1] units, as the encoder service decodes them."""
-    feature_radii: NDArray[np.float64]
-    """[n], R' of each image."""
-    method: Method
-    options: SearchOptions
-
-    def part(self, rows: slice) -> Question:
-        """The same question about some of the images."""
-        return Question(self.images[rows], self.feature_radii[rows], self.method, self.options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +41,7 @@ class SizedEncoder:
 
     network: Network
     constants: CertifiedConstants
-    step_seconds: dict[Method, float] = field(default_factory=dict)
+    step_seconds: dict[Method | MarginMethod, float] = field(default_factory=dict)
     """About the longest step of late searches by each method."""
 
 
@@ -78,29 +63,27 @@ class Certifier:
         self._verify(self.at_shape(own).constants)
         self._warm_up(own)
 
-    def answer(self, question: Question, deadline: float | None) -> list[CertifiedRadius]:
-        """Image-space certified radii of all images (see `reaas_bounds.certify_ball`).
+    def answer(
+        self, question: Question, deadline: float | None, rounds: int = 1
+    ) -> Sequence[Answer]:
+        """Image-space certified radii of all images (see `reaas_f2i.targets`).
 
         A search that would not end before `deadline` (`time.monotonic()` seconds) is cut short
-        between two steps: its certified lower end counts.
+        between two steps: what it has certified by then counts. It may use one part in `rounds`
+        of the time left: the rest is for those that wait for it to end.
         """
-        encoder = self.at_shape(question.images.shape[1:])
-        # AUTO's longest steps are CROWN's.
-        slowest = Method.CROWN if question.method is Method.AUTO else question.method
-        patience = Patience(deadline, encoder.step_seconds.get(slowest, 0.0))
+        encoder, target = self.at_shape(question.images.shape[1:]), question.target
+        patience = Patience(deadline, encoder.step_seconds.get(target.slowest, 0.0), rounds)
         images = np.ascontiguousarray(question.images.transpose(0, 3, 1, 2), np.float64)
-        answers = certify_ball(
+        answers = target.certify(
             encoder.network,
             encoder.constants,
             torch.from_numpy(images),  # [n, c, h, w]
-            torch.from_numpy(question.feature_radii),  # [n]
-            question.method,
-            question.options,
-            stop=patience,
+            patience,
         )
         # AUTO may have taken cheap steps only, and a busy machine may have got faster.
-        known = encoder.step_seconds.get(slowest, 0.0)
-        encoder.step_seconds[slowest] = max(patience.longest_step, known / 2)
+        known = encoder.step_seconds.get(target.slowest, 0.0)
+        encoder.step_seconds[target.slowest] = max(patience.longest_step, known / 2)
         return answers
 
     def at_shape(self, shape: Shape) -> SizedEncoder:
@@ -173,9 +156,16 @@ class Certifier:
         It also tells how long a step of each search takes.
         """
         image = np.full((1, *shape), 0.5, np.float32)
-        radius = np.array([self._manifest.certified.lipschitz])
-        for method in (Method.IBP, Method.CROWN):
-            self.answer(Question(image, radius, method, SearchOptions(max_steps=2)), None)
+        # A margin that is met about as far away as a radius of that size.
+        reach, feature_dim = self._manifest.certified.lipschitz, self._manifest.feature.dim
+        normal = np.full((1, 1, feature_dim), feature_dim**-0.5)
+        margin_options = MarginOptions(max_envelopes=2)
+        for target in (
+            Ball(np.array([reach]), Method.IBP, SearchOptions(max_steps=2)),
+            Ball(np.array([reach]), Method.CROWN, SearchOptions(max_steps=2)),
+            Margins(normal, np.array([[reach]]), MarginMethod.ENVELOPE, margin_options),
+        ):
+            self.answer(Question(image, target), None)
 
     def _broken(self, why: str) -> DomainError:
         name, version = self._manifest.name, self._manifest.version

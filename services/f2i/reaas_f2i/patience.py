@@ -15,14 +15,17 @@ class Patience:
     """`stop` of one search: true when another step would not end before the deadline.
 
     The time between two calls is that of a step. `deadline` is in `time.monotonic()` seconds;
-    `expected_step` in seconds is what the first step will take, as far as anybody knows.
+    `expected_step` in seconds is what the first step will take, as far as anybody knows. `rounds`
+    is how many searches, one after the other, have to end before the deadline, this one included.
     """
 
-    def __init__(self, deadline: float | None, expected_step: float = 0.0) -> None:
+    def __init__(self, deadline: float | None, expected_step: float = 0.0, rounds: int = 1) -> None:
         self._limit = float("inf")
         if deadline is not None:
-            remaining = deadline - time.monotonic()
-            self._limit = deadline - min(_LONGEST_RESERVE_S, _RESERVE * max(remaining, 0.0))
+            now = time.monotonic()
+            remaining = max(deadline - now, 0.0)
+            usable = remaining - min(_LONGEST_RESERVE_S, _RESERVE * remaining)
+            self._limit = now + usable / rounds
         self._expected = expected_step
         self._last: float | None = None
         self.longest_step = 0.0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
 import grpc
 import torch
 from reaas.v1 import f2i_pb2, f2i_pb2_grpc, model_pb2
-from reaas_bounds import CertifiedRadius, Method
 from reaas_runtime import (
     Call,
     Done,
@@ -22,9 +22,10 @@ from reaas_runtime import (
     stage_timings,
 )
 
-from reaas_f2i.certifier import Certifier, Question
+from reaas_f2i.certifier import Certifier
 from reaas_f2i.questions import check_request, to_question, to_result
 from reaas_f2i.settings import F2ISettings
+from reaas_f2i.targets import Answer, Question
 
 API = "f2iperturb"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -53,6 +54,7 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
         """Every limit, that of the search included."""
         limits = super().limits()
         limits.max_search_steps = self.settings.max_search_steps
+        limits.max_margin_rows = self.settings.max_margin_rows
         return limits
 
     async def Perturb(  # noqa: N802
@@ -61,9 +63,10 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
         """Image-space certified radii of a batch of queries."""
         call = current_call()
         served = self.repository.resolve(request.model)
-        spec = served.entry.manifest.input
+        manifest = served.entry.manifest
+        spec = manifest.input
         count = check_inputs(request.inputs, spec, self.settings.max_batch_inputs)
-        check_request(request, count)
+        check_request(request, count, manifest.feature.dim, self.settings.max_margin_rows)
         with self.pool.admit(count):
             ready = await self.pool.run(
                 lambda: to_question(request, spec, self.settings), deadline=call.deadline
@@ -89,14 +92,18 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
 
     async def _answer(
         self, certifier: Certifier, question: Question, call: Call
-    ) -> list[Done[list[CertifiedRadius]]]:
+    ) -> list[Done[Sequence[Answer]]]:
         """Answers in parts of a few queries, side by side; each looks after the deadline itself."""
-        # The closed form is one vector operation: cutting it up would cost more than it saves.
-        closed_form = question.method is Method.LIPSCHITZ
-        step = len(question.images) if closed_form else self.settings.queries_per_job
-        parts = [
-            question.part(slice(start, start + step))
-            for start in range(0, len(question.images), step)
+        count = len(question.images)
+        step = question.target.images_per_job(self.settings.queries_per_job) or count
+        parts = [question.part(slice(start, start + step)) for start in range(0, count, step)]
+        jobs = [
+            partial(
+                certifier.answer,
+                part,
+                call.deadline,
+                math.ceil((len(parts) - index) / self.pool.workers),
+            )
+            for index, part in enumerate(parts)
         ]
-        jobs = [partial(certifier.answer, part, call.deadline) for part in parts]
         return await self.pool.run_all(jobs, deadline=call.deadline)

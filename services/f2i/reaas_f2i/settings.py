@@ -26,10 +26,16 @@ class F2ISettings(ServiceSettings):
     search_steps: PositiveInt = 20
     """Bisection steps where the client names none: enough to narrow any bracket to 1e-3."""
     max_search_steps: PositiveInt = 60
-    """Most bisection steps that a client may ask for: beyond, float64 has nothing left to halve."""
+    """Most steps that a client may ask for: beyond, float64 has nothing left to halve."""
     search_tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Relative width of the bracket where the client names none. What is left is below what bounds
     lose anyway, and each halving costs a full evaluation."""
+    margin_steps: PositiveInt = 60
+    """Envelopes for a query of margins where the client names no number: about four for each row
+    that competes for the smallest radius, and rarely more than three rows do."""
+    max_margin_rows: Annotated[int, Field(ge=1, le=4096)] = 512
+    """Most margins of one input: enough for 500 classes. Each takes memory as large as the largest
+    layer, all at once: about 200 MB a worker for 512 of them and the shipped encoders."""
     queries_per_job: PositiveInt = 8
     """Queries that one worker bounds together: enough to fill its vector units, few enough that
     deadlines are noticed and the workers share a batch."""

@@ -2,6 +2,7 @@
 
 BC: `certify_ibp`, `certify_crown`. SC: `certify_smoothed` (noise on features), or from votes
 that were got elsewhere `certify_from_votes`. Radii are L2, in the space that was certified.
+`margin_planes` has the decision borders of a linear classifier instead of a radius.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from ._certificates import ABSTAIN, Certificates
 from ._classifier import DownstreamClassifier
 from ._errors import InvalidArgumentError
 from ._metrics import accuracy, average_certified_radius, certified_accuracy
+from ._planes import MarginPlanes, margin_planes
 from ._smoothing import certify_smoothed
 from ._votes import (
     CURVE_BUDGETS,
@@ -29,6 +31,7 @@ __all__ = [
     "Certificates",
     "DownstreamClassifier",
     "InvalidArgumentError",
+    "MarginPlanes",
     "SmoothingConfig",
     "VoteBudget",
     "accuracy",
@@ -41,5 +44,6 @@ __all__ = [
     "certify_ibp",
     "certify_smoothed",
     "lower_confidence_bound",
+    "margin_planes",
     "radius_from_votes",
 ]

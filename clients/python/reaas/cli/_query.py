@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 import reaas
+from reaas._target import BALL_METHODS
 from reaas.cli._context import Settings, model_option, pass_settings, progress_bar, rounded
 from reaas.cli._images import batches, images_argument, read_images
 
@@ -91,7 +92,7 @@ def encode(settings: Settings, files: tuple[Path, ...], model: str, out: Path, p
 )
 @click.option(
     "--method",
-    type=click.Choice([method.value for method in reaas.Method]),
+    type=click.Choice([method.value for method in BALL_METHODS]),
     default="auto",
     help="Bound to use.",
 )

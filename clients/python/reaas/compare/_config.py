@@ -18,19 +18,23 @@ class CompareConfig:
     """A second encoder for which the REaaS rows are measured too; None: none."""
 
     f2i_method: str = "auto"
-    """Bound behind F2IPerturb. AUTO takes the largest radius of all bounds; `lipschitz` is free
-    and nearly as good on an encoder trained for it."""
+    """Bound behind F2IPerturb for balls. AUTO takes the largest radius of all bounds; `lipschitz`
+    is free and nearly as good on an encoder trained for it."""
 
     twin_f2i_method: str = "lipschitz"
     """The same for the twin. On an encoder without a spectral-norm term AUTO tries CROWN on almost
     every input, a second each, and seldom finds more: on 10 of 10 CIFAR-10 images nothing."""
+
+    margin_f2i_method: str = "auto"
+    """The same for margins, of either encoder: AUTO costs about half a second an input, and
+    certifies clearly more than their `lipschitz`."""
 
     seed: int = 1
     """Of the noise, the heads and the held-out part of the training inputs."""
 
     hidden: tuple[int, ...] = ()
     """Hidden layers of every downstream classifier. None: the linear head that evaluations of
-    pre-trained encoders use, on which CROWN and IBP are both exact."""
+    pre-trained encoders use, on which CROWN and IBP are both exact, and which margins need."""
 
     alpha: float = 0.001
     """Failure probability of a smoothed certificate, for each input (Cohen et al.)."""

@@ -22,10 +22,16 @@ from reaas.compare._table import format_bytes
 _REAAS_STYLES = {
     "reaas/BC/CROWN": ("#0072B2", "o", "-"),
     "reaas/BC/IBP": ("#56B4E9", "s", "--"),
+    "reaas/BC/CROWN/margin": ("#CC79A7", "P", "-."),
     "reaas/SC": ("#009E73", "^", "-"),
 }
 # CROWN and IBP agree on a linear head: the larger marker stays visible behind the smaller one.
-_MARKER_SIZES = {"reaas/BC/CROWN": 11, "reaas/BC/IBP": 6, "reaas/SC": 8}
+_MARKER_SIZES = {
+    "reaas/BC/CROWN": 11,
+    "reaas/BC/IBP": 6,
+    "reaas/BC/CROWN/margin": 9,
+    "reaas/SC": 8,
+}
 _SEAAS = "#D55E00"
 _SEAAS_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 

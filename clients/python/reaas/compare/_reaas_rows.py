@@ -1,4 +1,4 @@
-"""The REaaS rows: BC by CROWN, BC by IBP, SC."""
+"""The REaaS rows: BC by CROWN (ball and margins), BC by IBP, SC."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from reaas import ModelRef
 from reaas.certify import SmoothingConfig, accuracy, average_certified_radius
 from reaas.compare._bench import Advance, Bench
+from reaas.compare._config import CompareConfig
 from reaas.compare._heads import base_head, smoothed_head
 from reaas.compare._report import Row, Smoothing
 from reaas.schemes import ImageCertificates, ReaasScheme
 
-Kind = Literal["BC/CROWN", "BC/IBP", "SC"]
-KINDS: tuple[Kind, ...] = ("BC/CROWN", "BC/IBP", "SC")
+Kind = Literal["BC/CROWN", "BC/CROWN/margin", "BC/IBP", "SC"]
+_MARGIN: Kind = "BC/CROWN/margin"
 SMOOTHING = "randomized smoothing"
 TWIN = "twin/"
-_TARGET = "ball"
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class Outcome:
 
     row: Row
     certificates: ImageCertificates
+
+
+def kinds(config: CompareConfig) -> list[Kind]:
+    """The ways to certify; margins need a linear classifier, of which CROWN is exact."""
+    margins = [] if config.hidden else [_MARGIN]
+    return ["BC/CROWN", "BC/IBP", *margins, "SC"]
 
 
 def reaas_name(kind: Kind) -> str:
@@ -47,21 +53,20 @@ def run_twin_row(bench: Bench, kind: Kind, twin: ModelRef) -> Outcome:
     return _run(bench, kind, twin, bench.config.twin_f2i_method, TWIN)
 
 
-def _run(bench: Bench, kind: Kind, model: ModelRef, f2i_method: str, prefix: str) -> Outcome:
+def _run(bench: Bench, kind: Kind, model: ModelRef, ball_method: str, prefix: str) -> Outcome:
     """`prefix` goes before the row's name in the client id and in the progress display."""
     name, data, start = reaas_name(kind), bench.data, time.perf_counter()
     with (
         bench.client(prefix + name) as own,
         bench.task(prefix + name, bench.test_inputs) as advance,
     ):
+        f2i_method = bench.config.margin_f2i_method if kind == _MARGIN else ball_method
         scheme = ReaasScheme(own.client, model, f2i_method=f2i_method)
         features = scheme.encode_training(data.train_images)  # [n, d]
         if kind == "SC":
             certificates, smoothing = _smoothed(bench, scheme, features, advance)
         else:
-            head = base_head(features, data.train_labels, bench.config)
-            method: Literal["crown", "ibp"] = "crown" if kind == "BC/CROWN" else "ibp"
-            certificates = scheme.certify_base(data.test_images, head, method, advance=advance)
+            certificates = _base(bench, scheme, features, kind, advance)
             smoothing = None
         seconds = time.perf_counter() - start
         cost = own.cost(train_inputs=bench.train_inputs, test_inputs=bench.test_inputs)
@@ -70,9 +75,9 @@ def _run(bench: Bench, kind: Kind, model: ModelRef, f2i_method: str, prefix: str
         name=name,
         scheme="reaas",
         certification=kind[:2],
-        method=SMOOTHING if kind == "SC" else kind[3:],
+        method=SMOOTHING if kind == "SC" else kind.split("/")[1],
         applicable=True,
-        target=_TARGET,
+        target="margin" if kind == _MARGIN else "ball",
         accuracy=accuracy(certificates.labels, truth),
         acr=average_certified_radius(certificates.labels, certificates.radii, truth),
         **vars(cost),
@@ -81,6 +86,19 @@ def _run(bench: Bench, kind: Kind, model: ModelRef, f2i_method: str, prefix: str
         f2i_methods=dict(Counter(certificates.methods)),
     )
     return Outcome(row, certificates)
+
+
+def _base(
+    bench: Bench, scheme: ReaasScheme, features: NDArray[np.float32], kind: Kind, advance: Advance
+) -> ImageCertificates:
+    head = base_head(features, bench.data.train_labels, bench.config)
+    return scheme.certify_base(
+        bench.data.test_images,
+        head,
+        "ibp" if kind == "BC/IBP" else "crown",
+        target="margin" if kind == _MARGIN else "ball",
+        advance=advance,
+    )
 
 
 def _smoothed(

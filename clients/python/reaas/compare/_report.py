@@ -32,7 +32,7 @@ class Row:
     certification: str  # "BC" | "SC"
     method: str | None  # None: not applicable
     applicable: bool
-    target: str | None  # what F2IPerturb was asked about; None without F2IPerturb
+    target: str | None  # of F2IPerturb: "ball" | "margin"; None without F2IPerturb
     accuracy: float | None  # of the classifier that is certified; abstaining is wrong
     acr: float | None
     queries_per_training_input: float | None
@@ -48,7 +48,9 @@ class Row:
 
     @property
     def label(self) -> str:
-        """For people: `REaaS BC CROWN`, `SEaaS SC`."""
+        """For people: `REaaS BC CROWN`, `REaaS BC margin`, `SEaaS SC`."""
+        if self.target == "margin":
+            return f"{self.scheme[:2].upper()}aaS {self.certification} margin"
         method = f" {self.method}" if self.certification == "BC" and self.method else ""
         return f"{self.scheme[:2].upper()}aaS {self.certification}{method}"
 

@@ -21,8 +21,8 @@ class ImageCertificates:
     model: ModelRef
     labels: NDArray[np.int64]
     radii: NDArray[np.float64]
-    # Feature-space certified radii R' [n] and the bound that turned each into `radii`;
-    # None where the scheme certifies the image itself.
+    # Feature-space certified radii R' [n], None for margins; and the bound that turned each into
+    # `radii`. Both None where the scheme certifies the image itself.
     feature_radii: NDArray[np.float64] | None = None
     methods: tuple[str, ...] | None = None
 

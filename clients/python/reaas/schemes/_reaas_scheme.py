@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reaas import Client, Method, ModelRef, Radii
+from reaas import Client, Method, ModelInfo, ModelRef, Radii
 from reaas.certify import (
     ABSTAIN,
     Certificates,
     DownstreamClassifier,
+    MarginPlanes,
     SmoothingConfig,
     certify_crown,
     certify_ibp,
     certify_smoothed,
+    margin_planes,
 )
 from reaas.schemes._certificates import ImageCertificates
 from reaas.schemes._pinning import pin_model
 from reaas.schemes._pipeline import ordered_map
 
 BaseMethod = Literal["crown", "ibp"]
+Target = Literal["ball", "margin"]
+Query = Callable[[slice], Radii]
 Advance = Callable[[int], None]
 _BASE_CERTIFIERS = {"crown": certify_crown, "ibp": certify_ibp}
 
@@ -68,16 +73,29 @@ class ReaasScheme:
         classifier: DownstreamClassifier,
         method: BaseMethod = "crown",
         *,
+        target: Target = "ball",
         advance: Advance = _ignore,
     ) -> ImageCertificates:
         """BC: certificates of the base classifier `classifier(f(x))`; deterministic.
 
-        Theorem: the label holds while ||f(x') - f(x)||_2 < R' (CROWN or IBP on the classifier) and
-        ||x' - x||_2 < R implies that (F2IPerturb). Raises KeyError for another method.
+        Theorem, `target` "ball": the label holds while ||f(x') - f(x)||_2 < R' (CROWN or IBP on the
+        classifier) and ||x' - x||_2 < R implies that (F2IPerturb). "margin": it holds between the
+        classifier's own decision borders (`margin_planes`, for linear classifiers, of which both
+        methods are exact), and ||x' - x||_2 < R implies those. That is mostly the larger radius,
+        and tells the service how the classifier looks around f(x): docs/security.md.
+
+        Raises KeyError for another method or target, `reaas.certify.InvalidArgumentError` for
+        margins of a classifier with hidden layers.
         """
+        certify = _BASE_CERTIFIERS[method]
+        margins = {"ball": False, "margin": True}[target]
+        if margins:
+            # Before anything is paid for: margins of a hidden layer would be refused after it.
+            margin_planes(classifier, np.empty((0, classifier.feature_dim)))
         features = self._client.encode(images, self.model, phase="test").values
-        certificates = _BASE_CERTIFIERS[method](classifier, features)
-        return self._to_image(images, certificates, advance)
+        if margins:
+            return self._margins_to_image(images, margin_planes(classifier, features), advance)
+        return self._to_image(images, certify(classifier, features), advance)
 
     def certify_smoothed(
         self,
@@ -99,30 +117,58 @@ class ReaasScheme:
     def _to_image(
         self, images: NDArray[Any], certificates: Certificates, advance: Advance
     ) -> ImageCertificates:
-        """Image-space radii: one F2IPerturb query for each input."""
+        """Image-space radii of balls: one F2IPerturb query for each input."""
         feature_radii = np.asarray(certificates.radii, np.float64)  # [n]
         held = (certificates.labels != ABSTAIN) & (feature_radii > 0.0)  # [n]
         asked = _radii_to_ask(feature_radii, held)
-        starts = range(0, len(images), self._batch_inputs)
 
-        def perturb(start: int) -> Radii:
-            part = slice(start, start + self._batch_inputs)
+        def perturb(part: slice) -> Radii:
             return self._client.perturb(
                 images[part], asked[part], self.model, self._f2i_method, phase="test"
             )
 
-        replies = []
-        for reply in ordered_map(perturb, starts, self._in_flight):
-            advance(len(reply.radius))
-            replies.append(reply)
-        radii = np.concatenate([reply.radius for reply in replies])  # [n]
+        radii, methods = self._query(len(images), perturb, advance)
         return ImageCertificates(
             model=self.model,
             labels=certificates.labels,
             radii=np.where(held, radii, 0.0),
             feature_radii=feature_radii,
-            methods=tuple(str(method) for reply in replies for method in reply.method),
+            methods=methods,
         )
+
+    def _margins_to_image(
+        self, images: NDArray[Any], planes: MarginPlanes, advance: Advance
+    ) -> ImageCertificates:
+        """Image-space radii of margins: one F2IPerturb query for each input."""
+
+        def perturb(part: slice) -> Radii:
+            return self._client.perturb_margins(
+                images[part],
+                planes.normals[part],
+                planes.offsets[part],
+                self.model,
+                self._f2i_method,
+                phase="test",
+            )
+
+        radii, methods = self._query(len(images), perturb, advance)
+        covered = _largest_covered(self._client.model(self.model), planes.reach)
+        return ImageCertificates(
+            self.model, planes.labels, np.minimum(radii, covered), methods=methods
+        )
+
+    def _query(
+        self, count: int, perturb: Query, advance: Advance
+    ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+        """Radii [n] and the bounds that certified them, from a few calls at once."""
+        step = self._batch_inputs
+        parts = [slice(start, start + step) for start in range(0, count, step)]
+        replies = []
+        for reply in ordered_map(perturb, parts, self._in_flight):
+            advance(len(reply.radius))
+            replies.append(reply)
+        radii = np.concatenate([reply.radius for reply in replies])  # [n]
+        return radii, tuple(str(method) for reply in replies for method in reply.method)
 
 
 def _radii_to_ask(
@@ -136,3 +182,16 @@ def _radii_to_ask(
     """
     stand_in = float(np.median(feature_radii[held])) if held.any() else 1.0
     return np.where(held, feature_radii, stand_in)
+
+
+def _largest_covered(info: ModelInfo, reach: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Radii [n] up to which no served feature moves further than `reach` [n]; huge numbers.
+
+    As `Client.radius_from_constant`, for clean images of any size: rescaled pixels are weighted
+    means, so that a rescaled difference is at most sqrt(elements) times as long, and a rescaled
+    image in [0,1] at most sqrt(elements) long.
+    """
+    constants, size = info.constants, math.sqrt(math.prod(info.input.shape))
+    error = constants.float32_error_slope * size + constants.float32_error_offset
+    slope = (constants.lipschitz + constants.float32_error_slope) * size
+    return np.maximum(0.0, reach * (1 - 1e-9) - 2 * error) / slope

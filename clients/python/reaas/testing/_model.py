@@ -19,6 +19,8 @@ from reaas.v1 import model_pb2, tensor_pb2
 # smallest normal number where a coordinate is nearly 0. Doubled, for the float64 arithmetic.
 _ROUNDING = 2.0**-23
 _UNDERFLOW = 2.0**-100
+# Answered where nothing limits a radius.
+_LARGEST_RADIUS = 1e9
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,25 @@ class FakeModel:
         room = feature_radii - 2 * slope * norms - 2 * _UNDERFLOW
         radii: NDArray[np.float64] = np.maximum(0.0, room / (factor * self.lipschitz + slope))
         return radii * (1 - 1e-12)
+
+    def margin_radius(
+        self,
+        images: NDArray[Any],
+        normals: NDArray[np.float64],
+        offsets: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Certified radii R, [n], of margins a [n, m, d] and m [n, m]. Deterministic.
+
+        a . W delta is smallest along -W'a: min_i m_i / ||W'a_i|| is exact up to float32.
+        """
+        norms = np.linalg.norm(images.reshape(len(images), -1).astype(np.float64), axis=1)  # [n]
+        slope, sizes = self.lipschitz * _ROUNDING, np.linalg.norm(normals, axis=2)  # [n, m]
+        room = offsets - sizes * (2 * slope * norms[:, None] + 2 * _UNDERFLOW)
+        reach = np.linalg.norm(normals @ self.weights, axis=2) + sizes * slope  # [n, m]
+        limited = np.maximum(0.0, room) / np.where(reach > 0, reach, 1.0)
+        free = np.where(offsets > 0, _LARGEST_RADIUS, 0.0)
+        radii: NDArray[np.float64] = np.where(reach > 0, limited, free).min(axis=1)  # [n]
+        return np.minimum(radii * (1 - 1e-12), _LARGEST_RADIUS)
 
     def info(self, latest: bool) -> model_pb2.ModelInfo:
         """As ListModels tells it."""

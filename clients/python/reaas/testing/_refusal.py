@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -20,6 +20,7 @@ from reaas.v1 import f2i_pb2, tensor_pb2
 
 _DTYPES = {tensor_pb2.DATA_TYPE_UINT8: "u1", tensor_pb2.DATA_TYPE_FLOAT32: "<f4"}
 _RADIUS_DTYPES = {tensor_pb2.DATA_TYPE_FLOAT32: "<f4", tensor_pb2.DATA_TYPE_FLOAT64: "<f8"}
+_FLOAT64 = {tensor_pb2.DATA_TYPE_FLOAT64: "<f8"}
 _LARGEST_RADIUS = 1e9
 _CODES = {
     "MODEL_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
@@ -97,8 +98,6 @@ def decode_inputs(tensor: tensor_pb2.Tensor, model: FakeModel, clean: bool) -> N
 
 def decode_radii(request: f2i_pb2.PerturbRequest, n: int) -> NDArray[np.float64]:
     """Feature-space radii R', float64 [n]."""
-    if request.WhichOneof("target") != "ball":
-        raise RefusedError("MISSING_TARGET", "target is not set; it must be a ball", field="target")
     field = "target.ball.radii"
     radii = _decode(request.ball.radii, _RADIUS_DTYPES, field).astype(np.float64)
     if radii.shape != (n,):
@@ -113,6 +112,33 @@ def decode_radii(request: f2i_pb2.PerturbRequest, n: int) -> NDArray[np.float64]
                 got=radius,
             )
     return radii
+
+
+def decode_margins(
+    margins: f2i_pb2.MarginTarget, n: int, feature_dim: int, max_rows: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Normals [n, m, d] and offsets [n, m], float64."""
+    field = "target.margins.normals"
+    normals = _decode(margins.normals, _FLOAT64, field)
+    rows = normals.shape[1] if normals.ndim == 3 else 0
+    if normals.shape != (n, rows, feature_dim) or rows > max_rows:
+        _refuse_shape(field, normals.shape, f"[{n}, 1 to {max_rows}, {feature_dim}]")
+    offsets = _decode(margins.offsets, _FLOAT64, "target.margins.offsets")
+    if offsets.shape != (n, rows):
+        _refuse_shape("target.margins.offsets", offsets.shape, f"[{n}, {rows}]")
+    for name, values in (("normals", normals), ("offsets", offsets)):
+        if not np.isfinite(values).all():
+            field = f"target.margins.{name}.data"
+            raise RefusedError("INVALID_VALUE", f"{field} is not finite", field=field)
+    return normals, offsets
+
+
+def check_method(method: f2i_pb2.Method, allowed: Collection[f2i_pb2.Method], target: str) -> None:
+    """Refuses a bound that does not certify this kind of target."""
+    if method not in allowed:
+        raise RefusedError(
+            "INVALID_METHOD", f"method is {method}; it does not certify {target}", field="method"
+        )
 
 
 def check_search(search: f2i_pb2.SearchOptions, max_steps: int) -> None:
@@ -135,7 +161,8 @@ def _decode(
         )
     shape, dtype = tuple(tensor.shape), np.dtype(dtypes[tensor.dtype])
     if not shape or min(shape) < 1:
-        reason = "EMPTY_BATCH" if shape and shape[0] == 0 else "INVALID_SHAPE"
+        empty = field == "inputs" and shape and shape[0] == 0
+        reason = "EMPTY_BATCH" if empty else "INVALID_SHAPE"
         raise RefusedError(reason, f"{field}.shape is {list(shape)}", field=f"{field}.shape")
     need = math.prod(shape) * dtype.itemsize
     if len(tensor.data) != need:

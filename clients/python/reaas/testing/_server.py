@@ -10,24 +10,37 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import grpc
+import numpy as np
 from google.protobuf import duration_pb2
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from reaas._ledger import Ledger, LedgerKey, Usage
 from reaas._model import Method, ModelRef, Phase, Scheme
 from reaas._protocol import message_bytes
 from reaas._tensor import to_tensor
 from reaas.testing._model import FakeModel
-from reaas.testing._refusal import RefusedError, check_search, decode_inputs, decode_radii
+from reaas.testing._refusal import (
+    RefusedError,
+    check_method,
+    check_search,
+    decode_inputs,
+    decode_margins,
+    decode_radii,
+)
 from reaas.v1 import encoder_pb2, encoder_pb2_grpc, f2i_pb2, f2i_pb2_grpc, model_pb2
 
-_METHODS = {
+_CLOSED_FORM = {
     f2i_pb2.METHOD_UNSPECIFIED: Method.LIPSCHITZ,
     f2i_pb2.METHOD_AUTO: Method.LIPSCHITZ,  # It is the largest of all here.
     f2i_pb2.METHOD_LIPSCHITZ: Method.LIPSCHITZ,
+}
+_BALL_METHODS = {
+    **_CLOSED_FORM,
     f2i_pb2.METHOD_CROWN: Method.CROWN,
     f2i_pb2.METHOD_IBP: Method.IBP,
 }
+_MARGIN_METHODS = {**_CLOSED_FORM, f2i_pb2.METHOD_ENVELOPE: Method.ENVELOPE}
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -58,6 +71,7 @@ class FakeServer:
             max_response_bytes=256 * 2**20,
             max_pending_inputs=4 * max_batch_inputs,
             max_search_steps=64,
+            max_margin_rows=512,
             default_deadline=duration_pb2.Duration(seconds=int(default_deadline_s)),
         )
         self.meter = Ledger()
@@ -250,15 +264,27 @@ class _F2I(_Info, f2i_pb2_grpc.F2IServiceServicer):  # type: ignore[misc]
     def _perturb(self, request: f2i_pb2.PerturbRequest) -> Message:
         model = self._fake.find(request.model)
         images = decode_inputs(request.inputs, model, clean=True)
-        feature_radii = decode_radii(request, len(images))
         check_search(request.search, self._fake.limits.max_search_steps)
-        if request.method not in _METHODS:
-            raise RefusedError("INVALID_METHOD", f"method is {request.method}", field="method")
-        method = _METHODS[request.method]
-        radii = model.radius(images, feature_radii, method)
+        method, radii = self._bound(model, images, request)
         name = f"METHOD_{method.name}"
         results = [
             f2i_pb2.PerturbResult(radius=r, method=name, upper=r, steps=1, converged=True)
             for r in radii
         ]
         return f2i_pb2.PerturbResponse(model=_message(model.ref), results=results)
+
+    def _bound(
+        self, model: FakeModel, images: NDArray[Any], request: f2i_pb2.PerturbRequest
+    ) -> tuple[Method, NDArray[np.float64]]:
+        """The method that certifies, and the radii [n]."""
+        match request.WhichOneof("target"):
+            case "ball":
+                check_method(request.method, _BALL_METHODS, "a ball")
+                method = _BALL_METHODS[request.method]
+                return method, model.radius(images, decode_radii(request, len(images)), method)
+            case "margins":
+                check_method(request.method, _MARGIN_METHODS, "margins")
+                rows = self._fake.limits.max_margin_rows
+                target = decode_margins(request.margins, len(images), model.feature_dim, rows)
+                return _MARGIN_METHODS[request.method], model.margin_radius(images, *target)
+        raise RefusedError("MISSING_TARGET", "target is not set", field="target")

@@ -16,17 +16,27 @@ class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     METHOD_LIPSCHITZ: _ClassVar[Method]
     METHOD_CROWN: _ClassVar[Method]
     METHOD_IBP: _ClassVar[Method]
+    METHOD_ENVELOPE: _ClassVar[Method]
 METHOD_UNSPECIFIED: Method
 METHOD_AUTO: Method
 METHOD_LIPSCHITZ: Method
 METHOD_CROWN: Method
 METHOD_IBP: Method
+METHOD_ENVELOPE: Method
 
 class BallTarget(_message.Message):
     __slots__ = ("radii",)
     RADII_FIELD_NUMBER: _ClassVar[int]
     radii: _tensor_pb2.Tensor
     def __init__(self, radii: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class MarginTarget(_message.Message):
+    __slots__ = ("normals", "offsets")
+    NORMALS_FIELD_NUMBER: _ClassVar[int]
+    OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    normals: _tensor_pb2.Tensor
+    offsets: _tensor_pb2.Tensor
+    def __init__(self, normals: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., offsets: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class Perturbation(_message.Message):
     __slots__ = ("l2",)
@@ -46,20 +56,22 @@ class SearchOptions(_message.Message):
     def __init__(self, max_steps: _Optional[int] = ..., relative_tolerance: _Optional[float] = ...) -> None: ...
 
 class PerturbRequest(_message.Message):
-    __slots__ = ("model", "inputs", "ball", "method", "perturbation", "search")
+    __slots__ = ("model", "inputs", "ball", "margins", "method", "perturbation", "search")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     BALL_FIELD_NUMBER: _ClassVar[int]
+    MARGINS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     PERTURBATION_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
     model: _model_pb2.ModelRef
     inputs: _tensor_pb2.Tensor
     ball: BallTarget
+    margins: MarginTarget
     method: Method
     perturbation: Perturbation
     search: SearchOptions
-    def __init__(self, model: _Optional[_Union[_model_pb2.ModelRef, _Mapping]] = ..., inputs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., ball: _Optional[_Union[BallTarget, _Mapping]] = ..., method: _Optional[_Union[Method, str]] = ..., perturbation: _Optional[_Union[Perturbation, _Mapping]] = ..., search: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[_Union[_model_pb2.ModelRef, _Mapping]] = ..., inputs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., ball: _Optional[_Union[BallTarget, _Mapping]] = ..., margins: _Optional[_Union[MarginTarget, _Mapping]] = ..., method: _Optional[_Union[Method, str]] = ..., perturbation: _Optional[_Union[Perturbation, _Mapping]] = ..., search: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
 
 class PerturbResult(_message.Message):
     __slots__ = ("radius", "method", "upper", "steps", "converged")
