@@ -89,11 +89,11 @@ async def test_answers_agree(tmp_path: Path) -> None:
     assert (fake[2].radius <= feature_radii / MODEL.lipschitz).all()
     assert (real[2].radius <= feature_radii / MODEL.lipschitz).all()
     assert (real[2].radius >= real[3]).all()
-    for mine, its in zip(fake[6], real[6], strict=True):
-        np.testing.assert_allclose(mine.radius, its.radius, rtol=1e-3, atol=1e-4)
-        assert mine.method == its.method
-        assert (its.upper == its.radius).all()
-        assert its.converged.all()
+    for known, found in zip(fake[6], real[6], strict=True):
+        np.testing.assert_allclose(known.radius, found.radius, rtol=1e-3, atol=1e-4)
+        assert known.method == found.method
+        assert (found.upper == found.radius).all()
+        assert found.converged.all()
     assert fake[4].input == real[4].input
     assert fake[4].feature_dim == real[4].feature_dim
     assert [(key, usage.queries) for key, usage in fake[5].items()] == [

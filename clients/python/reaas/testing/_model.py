@@ -90,7 +90,7 @@ class FakeModel:
         room = offsets - sizes * (2 * slope * norms[:, None] + 2 * _UNDERFLOW)
         reach = np.linalg.norm(normals @ self.weights, axis=2) + sizes * slope  # [n, m]
         limited = np.maximum(0.0, room) / np.where(reach > 0, reach, 1.0)
-        free = np.where(offsets > 0, _LARGEST_RADIUS, 0.0)
+        free = np.where(offsets > 0, np.inf, 0.0)
         radii: NDArray[np.float64] = np.where(reach > 0, limited, free).min(axis=1)  # [n]
         return np.minimum(radii * (1 - 1e-12), _LARGEST_RADIUS)
 
