@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from reaas.v1 import f2i_pb2, model_pb2, tensor_pb2
 from reaas.v1.f2i_pb2_grpc import add_F2IServiceServicer_to_server
 from reaas_f2i import F2IServicer, F2ISettings
-from reaas_runtime import RunningServer, start_server
+from reaas_runtime import RunningServer
+
+from tests.support.servers import defaults, running
 
 _DTYPES = {
     "uint8": tensor_pb2.DATA_TYPE_UINT8,
@@ -24,23 +26,9 @@ _DTYPES = {
 @asynccontextmanager
 async def f2i_server(models_dir: Path, **settings: Any) -> AsyncIterator[RunningServer[Any]]:
     """An F2I service in this process, ready, on ports of its own; anonymous by default."""
-    defaults: dict[str, Any] = {
-        "models_dir": models_dir,
-        "port": 0,
-        "metrics_port": 0,
-        "allow_anonymous": True,
-        "workers": 2,
-        "model_poll_s": 0.05,
-    }
-    servicer: Any = F2IServicer
-    server = await start_server(
-        F2ISettings(**defaults | settings), servicer, add_F2IServiceServicer_to_server
-    )
-    try:
-        await server.wait_ready()
+    chosen = F2ISettings(**defaults(models_dir) | settings)
+    async with running(chosen, F2IServicer, add_F2IServiceServicer_to_server) as server:
         yield server
-    finally:
-        await server.drain(0.0)
 
 
 def tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:

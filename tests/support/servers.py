@@ -24,7 +24,14 @@ from reaas_runtime import RunningServer, start_server
 @asynccontextmanager
 async def encoder_server(models_dir: Path, **settings: Any) -> AsyncIterator[RunningServer[Any]]:
     """An encoder service in this process, ready, on ports of its own; anonymous by default."""
-    defaults: dict[str, Any] = {
+    chosen = EncoderSettings(**defaults(models_dir) | settings)
+    async with running(chosen, EncoderServicer) as server:
+        yield server
+
+
+def defaults(models_dir: Path) -> dict[str, Any]:
+    """Settings of a service in a test: ports of its own, anonymous, quick to look and to end."""
+    return {
         "models_dir": models_dir,
         "port": 0,
         "metrics_port": 0,
@@ -33,16 +40,16 @@ async def encoder_server(models_dir: Path, **settings: Any) -> AsyncIterator[Run
         "model_poll_s": 0.05,
         "grace_seconds": 5.0,
     }
-    async with running(EncoderSettings(**defaults | settings), EncoderServicer) as server:
-        yield server
 
 
 @asynccontextmanager
-async def running(settings: Any, servicer: Any) -> AsyncIterator[RunningServer[Any]]:
-    """`servicer` (an EncoderService) with `settings`, ready; stopped at the end."""
-    server = await start_server(settings, servicer, add_EncoderServiceServicer_to_server)
+async def running(
+    settings: Any, servicer: Any, register: Any = add_EncoderServiceServicer_to_server
+) -> AsyncIterator[RunningServer[Any]]:
+    """`servicer` (by default an EncoderService) with `settings`, ready; stopped at the end."""
+    server = await start_server(settings, servicer, register)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await server.wait_ready()
         yield server
     finally:
