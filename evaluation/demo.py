@@ -154,10 +154,13 @@ def main(
 ) -> None:
     """Compares REaaS with SEaaS over real services: certified radii, queries, bytes."""
     plan = _PLANS[dataset]
+    ball_method = f2i_method or plan.f2i_method
     config = CompareConfig(
         encoder=encoder,
         twin=twin or None,
-        f2i_method=f2i_method or plan.f2i_method,
+        f2i_method=ball_method,
+        # Margins know neither CROWN nor IBP.
+        margin_f2i_method=Method.LIPSCHITZ if ball_method == Method.LIPSCHITZ else Method.AUTO,
         seed=seed,
         budgets=(*(budget.n for budget in CURVE_BUDGETS if budget.n < samples), samples),
         sigmas=tuple(sigmas) or plan.sigmas,
