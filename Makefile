@@ -42,7 +42,7 @@ serve: $(VENV)/.reaas-demo ## Run both services on loopback without keys, until 
 pretrain: $(VENV)/.reaas-dev ## Pre-train an encoder (RECIPE=moco-sn|moco DATA=dir EPOCHS= RUN=dir); resumes a run that was cut off
 	@test -n "$(DATA)" || { echo "DATA= must name the directory that holds tiny_imagenet.npz"; exit 2; }
 	$(BIN)/python -m reaas_pretrain train --recipe services/pretrain/recipes/$(RECIPE).toml \
-	  --data $(DATA) --out $(RUN) $(if $(EPOCHS),--epochs $(EPOCHS)) --resume
+	  --data $(DATA) --out $(RUN) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
 
 ##@ Develop
 
