@@ -46,9 +46,10 @@ pretrain: $(VENV)/.reaas-dev ## Pre-train an encoder (RECIPE=moco-sn|moco DATA=d
 
 ##@ Develop
 
+# One thread a test process: the threads of two processes on two cores would wait for each other.
 .PHONY: test
 test: lint types ## Install everything, lint, type-check and run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 .PHONY: test-slow
 test-slow: $(VENV)/.reaas-dev ## Run the slow tests: long attacks, larger networks

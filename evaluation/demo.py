@@ -167,6 +167,8 @@ def main(
         record_inputs=plan.record if record_inputs is None else record_inputs,
     )
     console = Console()
+    # A shell that starts this in the background has SIGINT ignored; an interrupt still means stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         images = _load(dataset, data, train_inputs, test_inputs, seed)

@@ -27,6 +27,8 @@ from evaluation.services import ServiceError, ServiceProcess, start_service
 def main(models: Path, encoder_port: int, f2i_port: int) -> None:
     """Runs the encoder and the F2I service without API keys, for trying things out."""
     console = Console(highlight=False)
+    # A shell that starts this in the background has SIGINT ignored; an interrupt still means stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         with ExitStack() as stack:
