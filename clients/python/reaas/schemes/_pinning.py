@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from reaas import Client, ModelRef
-from reaas._info import find_model
-from reaas._model import as_ref
 
 
 def pin_model(client: Client, model: str | ModelRef) -> ModelRef:
@@ -13,4 +11,4 @@ def pin_model(client: Client, model: str | ModelRef) -> ModelRef:
     Every later query names this digest: if the encoder changes in the middle, the service refuses,
     and answers of two encoders are never mixed in one certificate. Raises ModelNotFoundError.
     """
-    return find_model(client.models(), as_ref(model)).ref
+    return client.model(model).ref
