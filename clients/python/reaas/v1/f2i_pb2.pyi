@@ -17,12 +17,16 @@ class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     METHOD_CROWN: _ClassVar[Method]
     METHOD_IBP: _ClassVar[Method]
     METHOD_ENVELOPE: _ClassVar[Method]
+    METHOD_LOCAL: _ClassVar[Method]
+    METHOD_CROWN_JOINT: _ClassVar[Method]
 METHOD_UNSPECIFIED: Method
 METHOD_AUTO: Method
 METHOD_LIPSCHITZ: Method
 METHOD_CROWN: Method
 METHOD_IBP: Method
 METHOD_ENVELOPE: Method
+METHOD_LOCAL: Method
+METHOD_CROWN_JOINT: Method
 
 class BallTarget(_message.Message):
     __slots__ = ("radii",)
