@@ -26,31 +26,31 @@ from reaas.v1 import model_pb2 as reaas_dot_v1_dot_model__pb2
 from reaas.v1 import tensor_pb2 as reaas_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12reaas/v1/f2i.proto\x12\x08reaas.v1\x1a\x14reaas/v1/model.proto\x1a\x15reaas/v1/tensor.proto\"-\n\nBallTarget\x12\x1f\n\x05radii\x18\x01 \x01(\x0b\x32\x10.reaas.v1.Tensor\"T\n\x0cMarginTarget\x12!\n\x07normals\x18\x01 \x01(\x0b\x32\x10.reaas.v1.Tensor\x12!\n\x07offsets\x18\x02 \x01(\x0b\x32\x10.reaas.v1.Tensor\"E\n\x0cPerturbation\x12\'\n\x02l2\x18\x01 \x01(\x0b\x32\x19.reaas.v1.Perturbation.L2H\x00\x1a\x04\n\x02L2B\x06\n\x04kind\">\n\rSearchOptions\x12\x11\n\tmax_steps\x18\x01 \x01(\x05\x12\x1a\n\x12relative_tolerance\x18\x02 \x01(\x01\"\xa9\x02\n\x0ePerturbRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.reaas.v1.ModelRef\x12 \n\x06inputs\x18\x02 \x01(\x0b\x32\x10.reaas.v1.Tensor\x12$\n\x04\x62\x61ll\x18\x03 \x01(\x0b\x32\x14.reaas.v1.BallTargetH\x00\x12)\n\x07margins\x18\x07 \x01(\x0b\x32\x16.reaas.v1.MarginTargetH\x00\x12 \n\x06method\x18\x04 \x01(\x0e\x32\x10.reaas.v1.Method\x12,\n\x0cperturbation\x18\x05 \x01(\x0b\x32\x16.reaas.v1.Perturbation\x12\'\n\x06search\x18\x06 \x01(\x0b\x32\x17.reaas.v1.SearchOptionsB\x08\n\x06target\"r\n\rPerturbResult\x12\x0e\n\x06radius\x18\x01 \x01(\x01\x12 \n\x06method\x18\x02 \x01(\x0e\x32\x10.reaas.v1.Method\x12\r\n\x05upper\x18\x03 \x01(\x01\x12\r\n\x05steps\x18\x04 \x01(\x05\x12\x11\n\tconverged\x18\x05 \x01(\x08\"\x87\x01\n\x0fPerturbResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.reaas.v1.ModelRef\x12(\n\x07results\x18\x02 \x03(\x0b\x32\x17.reaas.v1.PerturbResult\x12\'\n\x07timings\x18\x03 \x01(\x0b\x32\x16.reaas.v1.StageTimings*\xa8\x01\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMETHOD_AUTO\x10\x01\x12\x14\n\x10METHOD_LIPSCHITZ\x10\x02\x12\x10\n\x0cMETHOD_CROWN\x10\x03\x12\x0e\n\nMETHOD_IBP\x10\x04\x12\x13\n\x0fMETHOD_ENVELOPE\x10\x05\x12\x10\n\x0cMETHOD_LOCAL\x10\x06\x12\x16\n\x12METHOD_CROWN_JOINT\x10\x07\x32\x9f\x02\n\nF2IService\x12>\n\x07Perturb\x12\x18.reaas.v1.PerturbRequest\x1a\x19.reaas.v1.PerturbResponse\x12H\n\rPerturbStream\x12\x18.reaas.v1.PerturbRequest\x1a\x19.reaas.v1.PerturbResponse(\x01\x30\x01\x12G\n\nListModels\x12\x1b.reaas.v1.ListModelsRequest\x1a\x1c.reaas.v1.ListModelsResponse\x12>\n\x07GetInfo\x12\x18.reaas.v1.GetInfoRequest\x1a\x19.reaas.v1.GetInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12reaas/v1/f2i.proto\x12\x08reaas.v1\x1a\x14reaas/v1/model.proto\x1a\x15reaas/v1/tensor.proto\"-\n\nBallTarget\x12\x1f\n\x05radii\x18\x01 \x01(\x0b\x32\x10.reaas.v1.Tensor\"|\n\x0cMarginTarget\x12!\n\x07normals\x18\x01 \x01(\x0b\x32\x10.reaas.v1.Tensor\x12!\n\x07offsets\x18\x02 \x01(\x0b\x32\x10.reaas.v1.Tensor\x12&\n\x0cvalid_within\x18\x03 \x01(\x0b\x32\x10.reaas.v1.Tensor\"E\n\x0cPerturbation\x12\'\n\x02l2\x18\x01 \x01(\x0b\x32\x19.reaas.v1.Perturbation.L2H\x00\x1a\x04\n\x02L2B\x06\n\x04kind\">\n\rSearchOptions\x12\x11\n\tmax_steps\x18\x01 \x01(\x05\x12\x1a\n\x12relative_tolerance\x18\x02 \x01(\x01\"\xa9\x02\n\x0ePerturbRequest\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.reaas.v1.ModelRef\x12 \n\x06inputs\x18\x02 \x01(\x0b\x32\x10.reaas.v1.Tensor\x12$\n\x04\x62\x61ll\x18\x03 \x01(\x0b\x32\x14.reaas.v1.BallTargetH\x00\x12)\n\x07margins\x18\x07 \x01(\x0b\x32\x16.reaas.v1.MarginTargetH\x00\x12 \n\x06method\x18\x04 \x01(\x0e\x32\x10.reaas.v1.Method\x12,\n\x0cperturbation\x18\x05 \x01(\x0b\x32\x16.reaas.v1.Perturbation\x12\'\n\x06search\x18\x06 \x01(\x0b\x32\x17.reaas.v1.SearchOptionsB\x08\n\x06target\"\x9f\x01\n\rPerturbResult\x12\x0e\n\x06radius\x18\x01 \x01(\x01\x12 \n\x06method\x18\x02 \x01(\x0e\x32\x10.reaas.v1.Method\x12\r\n\x05upper\x18\x03 \x01(\x01\x12\r\n\x05steps\x18\x04 \x01(\x05\x12\x11\n\tconverged\x18\x05 \x01(\x08\x12\x12\n\nmargin_set\x18\x06 \x01(\x05\x12\x17\n\x0flimited_by_ball\x18\x07 \x01(\x08\"\x87\x01\n\x0fPerturbResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.reaas.v1.ModelRef\x12(\n\x07results\x18\x02 \x03(\x0b\x32\x17.reaas.v1.PerturbResult\x12\'\n\x07timings\x18\x03 \x01(\x0b\x32\x16.reaas.v1.StageTimings*\xa8\x01\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMETHOD_AUTO\x10\x01\x12\x14\n\x10METHOD_LIPSCHITZ\x10\x02\x12\x10\n\x0cMETHOD_CROWN\x10\x03\x12\x0e\n\nMETHOD_IBP\x10\x04\x12\x13\n\x0fMETHOD_ENVELOPE\x10\x05\x12\x10\n\x0cMETHOD_LOCAL\x10\x06\x12\x16\n\x12METHOD_CROWN_JOINT\x10\x07\x32\x9f\x02\n\nF2IService\x12>\n\x07Perturb\x12\x18.reaas.v1.PerturbRequest\x1a\x19.reaas.v1.PerturbResponse\x12H\n\rPerturbStream\x12\x18.reaas.v1.PerturbRequest\x1a\x19.reaas.v1.PerturbResponse(\x01\x30\x01\x12G\n\nListModels\x12\x1b.reaas.v1.ListModelsRequest\x1a\x1c.reaas.v1.ListModelsResponse\x12>\n\x07GetInfo\x12\x18.reaas.v1.GetInfoRequest\x1a\x19.reaas.v1.GetInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'reaas.v1.f2i_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_METHOD']._serialized_start=900
-  _globals['_METHOD']._serialized_end=1068
+  _globals['_METHOD']._serialized_start=986
+  _globals['_METHOD']._serialized_end=1154
   _globals['_BALLTARGET']._serialized_start=77
   _globals['_BALLTARGET']._serialized_end=122
   _globals['_MARGINTARGET']._serialized_start=124
-  _globals['_MARGINTARGET']._serialized_end=208
-  _globals['_PERTURBATION']._serialized_start=210
-  _globals['_PERTURBATION']._serialized_end=279
-  _globals['_PERTURBATION_L2']._serialized_start=267
-  _globals['_PERTURBATION_L2']._serialized_end=271
-  _globals['_SEARCHOPTIONS']._serialized_start=281
-  _globals['_SEARCHOPTIONS']._serialized_end=343
-  _globals['_PERTURBREQUEST']._serialized_start=346
-  _globals['_PERTURBREQUEST']._serialized_end=643
-  _globals['_PERTURBRESULT']._serialized_start=645
-  _globals['_PERTURBRESULT']._serialized_end=759
-  _globals['_PERTURBRESPONSE']._serialized_start=762
-  _globals['_PERTURBRESPONSE']._serialized_end=897
-  _globals['_F2ISERVICE']._serialized_start=1071
-  _globals['_F2ISERVICE']._serialized_end=1358
+  _globals['_MARGINTARGET']._serialized_end=248
+  _globals['_PERTURBATION']._serialized_start=250
+  _globals['_PERTURBATION']._serialized_end=319
+  _globals['_PERTURBATION_L2']._serialized_start=307
+  _globals['_PERTURBATION_L2']._serialized_end=311
+  _globals['_SEARCHOPTIONS']._serialized_start=321
+  _globals['_SEARCHOPTIONS']._serialized_end=383
+  _globals['_PERTURBREQUEST']._serialized_start=386
+  _globals['_PERTURBREQUEST']._serialized_end=683
+  _globals['_PERTURBRESULT']._serialized_start=686
+  _globals['_PERTURBRESULT']._serialized_end=845
+  _globals['_PERTURBRESPONSE']._serialized_start=848
+  _globals['_PERTURBRESPONSE']._serialized_end=983
+  _globals['_F2ISERVICE']._serialized_start=1157
+  _globals['_F2ISERVICE']._serialized_end=1444
 # @@protoc_insertion_point(module_scope)

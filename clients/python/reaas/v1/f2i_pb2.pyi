@@ -35,12 +35,14 @@ class BallTarget(_message.Message):
     def __init__(self, radii: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class MarginTarget(_message.Message):
-    __slots__ = ("normals", "offsets")
+    __slots__ = ("normals", "offsets", "valid_within")
     NORMALS_FIELD_NUMBER: _ClassVar[int]
     OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    VALID_WITHIN_FIELD_NUMBER: _ClassVar[int]
     normals: _tensor_pb2.Tensor
     offsets: _tensor_pb2.Tensor
-    def __init__(self, normals: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., offsets: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    valid_within: _tensor_pb2.Tensor
+    def __init__(self, normals: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., offsets: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., valid_within: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class Perturbation(_message.Message):
     __slots__ = ("l2",)
@@ -78,18 +80,22 @@ class PerturbRequest(_message.Message):
     def __init__(self, model: _Optional[_Union[_model_pb2.ModelRef, _Mapping]] = ..., inputs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., ball: _Optional[_Union[BallTarget, _Mapping]] = ..., margins: _Optional[_Union[MarginTarget, _Mapping]] = ..., method: _Optional[_Union[Method, str]] = ..., perturbation: _Optional[_Union[Perturbation, _Mapping]] = ..., search: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
 
 class PerturbResult(_message.Message):
-    __slots__ = ("radius", "method", "upper", "steps", "converged")
+    __slots__ = ("radius", "method", "upper", "steps", "converged", "margin_set", "limited_by_ball")
     RADIUS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     UPPER_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     CONVERGED_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_SET_FIELD_NUMBER: _ClassVar[int]
+    LIMITED_BY_BALL_FIELD_NUMBER: _ClassVar[int]
     radius: float
     method: Method
     upper: float
     steps: int
     converged: bool
-    def __init__(self, radius: _Optional[float] = ..., method: _Optional[_Union[Method, str]] = ..., upper: _Optional[float] = ..., steps: _Optional[int] = ..., converged: _Optional[bool] = ...) -> None: ...
+    margin_set: int
+    limited_by_ball: bool
+    def __init__(self, radius: _Optional[float] = ..., method: _Optional[_Union[Method, str]] = ..., upper: _Optional[float] = ..., steps: _Optional[int] = ..., converged: _Optional[bool] = ..., margin_set: _Optional[int] = ..., limited_by_ball: _Optional[bool] = ...) -> None: ...
 
 class PerturbResponse(_message.Message):
     __slots__ = ("model", "results", "timings")

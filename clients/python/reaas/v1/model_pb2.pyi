@@ -89,7 +89,7 @@ class ModelInfo(_message.Message):
     def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., description: _Optional[str] = ..., input: _Optional[_Union[InputSpec, _Mapping]] = ..., feature_dim: _Optional[int] = ..., constants: _Optional[_Union[CertifiedConstants, _Mapping]] = ..., latest: _Optional[bool] = ..., manifest_json: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_batch_inputs", "max_request_bytes", "max_response_bytes", "max_pending_inputs", "max_search_steps", "default_deadline", "max_margin_rows")
+    __slots__ = ("max_batch_inputs", "max_request_bytes", "max_response_bytes", "max_pending_inputs", "max_search_steps", "default_deadline", "max_margin_rows", "max_margin_sets")
     MAX_BATCH_INPUTS_FIELD_NUMBER: _ClassVar[int]
     MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +97,7 @@ class Limits(_message.Message):
     MAX_SEARCH_STEPS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_DEADLINE_FIELD_NUMBER: _ClassVar[int]
     MAX_MARGIN_ROWS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MARGIN_SETS_FIELD_NUMBER: _ClassVar[int]
     max_batch_inputs: int
     max_request_bytes: int
     max_response_bytes: int
@@ -104,7 +105,8 @@ class Limits(_message.Message):
     max_search_steps: int
     default_deadline: _duration_pb2.Duration
     max_margin_rows: int
-    def __init__(self, max_batch_inputs: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., max_response_bytes: _Optional[int] = ..., max_pending_inputs: _Optional[int] = ..., max_search_steps: _Optional[int] = ..., default_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_margin_rows: _Optional[int] = ...) -> None: ...
+    max_margin_sets: int
+    def __init__(self, max_batch_inputs: _Optional[int] = ..., max_request_bytes: _Optional[int] = ..., max_response_bytes: _Optional[int] = ..., max_pending_inputs: _Optional[int] = ..., max_search_steps: _Optional[int] = ..., default_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_margin_rows: _Optional[int] = ..., max_margin_sets: _Optional[int] = ...) -> None: ...
 
 class StageTimings(_message.Message):
     __slots__ = ("queue", "preprocess", "compute")
