@@ -1,65 +1,101 @@
-"""PGD on the feature: the largest change of it that an attacker finds within a radius."""
+"""Attacks on certified radii; ONNX Runtime's float32 features, which clients see, are the judge."""
 
 from __future__ import annotations
 
-import torch
-from reaas_bounds import Network
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from reaas_bounds import LinearOp, ReplicateChannels, SeparableResize
 from torch import Tensor
 
-# Radii are L2 in the network's own float64; images of a served encoder travel in float32, so an
-# attack may stay this much inside of its ball.
-INSIDE = 1 - 1e-6
+from evaluation.bench_f2i.attack import Encoder, margin_pgd, on_sphere, pgd
+from tests.bounds.encoders import Float32
+
+__all__ = ["Effort", "Served", "Verdict", "attack_balls", "attack_margins", "on_sphere", "pgd"]
+
+Broken = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 
 
-def pgd(
-    network: Network, x: Tensor, radii: Tensor, steps: int = 15, restarts: int = 1, seed: int = 0
-) -> Tensor:
-    """Worst perturbed images [k, n, C, H, W] found: k starts, ``||x' - x||_2 <= radii`` [n].
+class Served:
+    """What a client gets for its own images: the linear maps in float32, then ONNX Runtime."""
 
-    Starts: the top right singular vector of the Jacobian, both signs, and ``restarts`` random.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    top = top_singular_direction(network, x, generator)
-    starts = [top, -top]
-    starts += [torch.randn(x.shape, generator=generator, dtype=x.dtype) for _ in range(restarts)]
-    centre = network.forward(x)
-    found = []
-    for start in starts:
-        delta = on_sphere(start, radii)
-        best, best_change = delta, change(network, x, delta, centre)
-        for _ in range(steps):
-            delta = delta.requires_grad_()
-            gradient = torch.autograd.grad(change(network, x, delta, centre).sum(), delta)[0]
-            # The gradient's own direction: on the sphere the fixed point of power iteration.
-            delta = on_sphere(delta.detach() * 0.1 + on_sphere(gradient, radii), radii)
-            now = change(network, x, delta, centre)
-            better = (now > best_change)[:, None, None, None]
-            best, best_change = torch.where(better, delta, best), torch.maximum(now, best_change)
-        found.append((x + best).detach())
-    return torch.stack(found)
+    def __init__(self, onnx: bytes, ops: Sequence[LinearOp] = ()) -> None:
+        self._ops = ops
+        self._features = Float32(onnx)
+
+    def __call__(self, images: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Features [n, d] of images [n, C, h, w]."""
+        for op in self._ops:
+            match op:
+                case SeparableResize():
+                    images = op.rows.astype(np.float32) @ images @ op.cols.astype(np.float32).T
+                case ReplicateChannels():
+                    images = np.repeat(images, op.channels, axis=1)
+        return self._features(images)
 
 
-def change(network: Network, x: Tensor, delta: Tensor, centre: Tensor) -> Tensor:
-    """``||f(x + delta) - f(x)||_2`` [n]."""
-    norms: Tensor = (network.forward(x + delta) - centre).norm(dim=1)
-    return norms
+@dataclass(frozen=True)
+class Effort:
+    """How long to attack a pair."""
+
+    steps: int = 15
+    restarts: int = 1
+    seed: int = 0
 
 
-def on_sphere(delta: Tensor, radii: Tensor) -> Tensor:
-    """``delta`` scaled to length ``radii`` (a hair inside)."""
-    sizes = delta.flatten(1).norm(dim=1).clamp_min(1e-300)
-    scaled: Tensor = delta * (radii * INSIDE / sizes)[:, None, None, None]
-    return scaled
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Which pairs [n] had a radius and an image within it, and which of those were beaten."""
+
+    attacked: NDArray[np.bool_]
+    beaten: NDArray[np.bool_]
 
 
-def top_singular_direction(network: Network, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Power iteration on J^T J at each image; J v by a difference within one linear piece."""
-    step = 1e-6
-    direction = on_sphere(torch.randn(x.shape, generator=generator, dtype=x.dtype), torch.ones(()))
-    for _ in range(10):
-        point = x.clone().requires_grad_()
-        feature = network.forward(point)
-        pushed = (network.forward(x + step * direction) - feature).detach() / step
-        pulled = torch.autograd.grad((feature * pushed).sum(), point)[0]
-        direction = on_sphere(pulled, torch.ones(len(x), dtype=x.dtype))
-    return direction
+def attack_balls(
+    encoder: Encoder,
+    served: Served,
+    x: Tensor,
+    feature_radii: Tensor,
+    radii: Tensor,
+    effort: Effort,
+) -> Verdict:
+    """Attack certified ``radii`` [n] of balls around the features of ``x`` [n, C, H, W]."""
+    found = pgd(encoder, x, radii, effort.steps, effort.restarts, effort.seed)
+    limits = feature_radii.numpy()
+    return _judged(served, x, radii, found, lambda d: np.linalg.norm(d, axis=1) > limits)
+
+
+def attack_margins(
+    encoder: Encoder,
+    served: Served,
+    x: Tensor,
+    normals: Tensor,
+    offsets: Tensor,
+    radii: Tensor,
+    effort: Effort,
+) -> Verdict:
+    """Attack certified ``radii`` [n] of margins ``normals`` [n, m, d], ``offsets`` [n, m]."""
+    found = margin_pgd(encoder, x, normals, radii, effort.steps, effort.restarts, effort.seed)
+    rows, margins = normals.numpy(), offsets.numpy()
+
+    def crossed(moved: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return (np.einsum("nmd,nd->nm", rows, moved) <= -margins).any(axis=1)
+
+    return _judged(served, x, radii, found, crossed)
+
+
+def _judged(served: Served, x: Tensor, radii: Tensor, found: Tensor, broken: Broken) -> Verdict:
+    """What the served features say of ``found`` [k, n, C, H, W], as float32 images."""
+    start, certified = x.numpy(), radii.numpy()
+    before = served(start.astype(np.float32))
+    attacked = np.zeros(len(start), bool)
+    beaten = np.zeros(len(start), bool)
+    for images in found.numpy().astype(np.float32):
+        distance = np.linalg.norm((images - start).reshape(len(start), -1), axis=1)
+        inside = (distance < certified) & (certified > 0)
+        attacked |= inside
+        beaten |= inside & broken(served(images) - before)
+    return Verdict(attacked, beaten)

@@ -26,8 +26,8 @@ from reaas_bounds import (
 )
 from reaas_bounds.bounds.exclusion import jacobian
 
-from tests.bounds.attack import pgd
-from tests.bounds.encoders import ENCODERS, Float32, interpolation
+from tests.bounds.attack import Effort, Served, attack_balls, pgd
+from tests.bounds.encoders import ENCODERS, interpolation
 
 MODELS = Path(__file__).parents[2] / "models"
 SHIPPED = sorted(path.parent for path in MODELS.glob("*/*/model.onnx"))
@@ -46,13 +46,7 @@ def served_features(
     onnx: bytes, ops: list[LinearOp], images: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
     """What a client gets for its own images: the maps in float32, then ONNX Runtime."""
-    for op in ops:
-        match op:
-            case SeparableResize():
-                images = op.rows.astype(np.float32) @ images @ op.cols.astype(np.float32).T
-            case ReplicateChannels():
-                images = np.repeat(images, op.channels, axis=1)
-    return Float32(onnx)(images)
+    return Served(onnx, ops)(images)
 
 
 def attacked_pairs(
@@ -70,20 +64,14 @@ def attacked_pairs(
     clean = random.uniform(size=(count, *network.input_shape)).astype(np.float32)
     x = torch.from_numpy(np.repeat(clean, len(feature_radii), axis=0).astype(np.float64))
     limits = torch.tensor(feature_radii * count, dtype=torch.float64)
-    features = served_features(onnx, ops, x.numpy().astype(np.float32))
+    served = Served(onnx, ops)
     attacked = 0
     for method in methods:
         answers = certify_ball(network, constants, x, limits, method)
         radii = torch.tensor([a.radius for a in answers], dtype=torch.float64)
-        hit = np.zeros(len(radii), bool)
-        for found in pgd(network, x, radii):
-            images = found.numpy().astype(np.float32)
-            distance = np.linalg.norm((images - x.numpy()).reshape(len(x), -1), axis=1)
-            moved = np.linalg.norm(served_features(onnx, ops, images) - features, axis=1)
-            inside = (distance < radii.numpy()) & (radii.numpy() > 0)
-            assert (moved[inside] <= limits.numpy()[inside]).all(), method
-            hit |= inside
-        attacked += int(hit.sum())
+        verdict = attack_balls(network, served, x, limits, radii, Effort())
+        assert not verdict.beaten.any(), method
+        attacked += int(verdict.attacked.sum())
     return attacked
 
 
