@@ -24,6 +24,14 @@ def test_a_made_key_identifies_its_client_and_is_not_stored(file: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0
 
 
+def test_a_role_is_what_the_key_file_says(file: Path) -> None:
+    add_key("phone", file)
+    add_key("ops", file, ["operator"])
+    keys = ApiKeys.load(file, allow_anonymous=True)
+    assert keys.roles_of("ops") == {"operator"}
+    assert keys.roles_of("phone") == keys.roles_of("anonymous") == frozenset()
+
+
 @pytest.mark.parametrize("authorization", [None, "", "Bearer ", "Bearer wrong", "Basic abc"])
 @pytest.mark.parametrize("allow_anonymous", [False, True])
 def test_wrong_keys_are_refused(
@@ -48,6 +56,7 @@ def test_wrong_keys_are_refused(
         (f"other: {'0' * 64}", "reserved"),
         (f"anonymous: {'0' * 64}", "reserved"),
         (f"a: {'0' * 64}\na: {'1' * 64}", r"keys\.txt:2: client 'a' is there twice"),
+        (f"a: {'0' * 64} admin", r"keys\.txt:1: role 'admin' is not known; there are: operator"),
     ],
 )
 def test_a_faulty_key_file_names_the_line(file: Path, text: str, message: str) -> None:
@@ -60,5 +69,7 @@ def test_command_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["add", "phone", "--file", str(file)]) == 0
     key = capsys.readouterr().out.strip()
     assert ApiKeys.load(file, allow_anonymous=False).authenticate(f"Bearer {key}") == "phone"
+    assert main(["add", "ops", "--role", "operator", "--file", str(file)]) == 0
+    assert ApiKeys.load(file, allow_anonymous=False).roles_of("ops") == {"operator"}
     assert main(["add", "phone", "--file", str(file)]) == 2
     assert "already" in capsys.readouterr().err

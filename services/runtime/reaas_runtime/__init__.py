@@ -1,7 +1,8 @@
 """What every REaaS service shares: bootstrap, identity, metering, health, drain, models, inputs.
 
-A service is a `ModelServicer` (what to load, what to answer), a `ServiceSettings`, and one call of
-`run_service`. Errors raised on purpose are `DomainError`s; `status.py` alone gives them codes.
+A service is a `Servicer` (mostly a `ModelServicer`: what to load, what to answer), its settings,
+and one call of `run_service`. Errors raised on purpose are `DomainError`s; `status.py` alone gives
+them codes.
 """
 
 from reaas_runtime.call import Call, current_call
@@ -13,8 +14,8 @@ from reaas_runtime.preprocess import prepare_batch, resize_matrix
 from reaas_runtime.process import run_service
 from reaas_runtime.repository import ModelEntry, ModelRepository, Served, digest_of
 from reaas_runtime.server import RunningServer, start_server
-from reaas_runtime.servicer import ModelServicer, answer_each, stage_timings
-from reaas_runtime.settings import ServiceSettings
+from reaas_runtime.servicer import ModelServicer, Servicer, answer_each, stage_timings, to_duration
+from reaas_runtime.settings import ServerSettings, ServiceSettings
 from reaas_runtime.work import Done, WorkerPool
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "Reason",
     "RunningServer",
     "Served",
+    "ServerSettings",
     "ServiceSettings",
+    "Servicer",
     "WorkerPool",
     "answer_each",
     "as_array",
@@ -48,4 +51,5 @@ __all__ = [
     "run_service",
     "stage_timings",
     "start_server",
+    "to_duration",
 ]

@@ -23,6 +23,8 @@ class Call:
     client_id: str
     scheme: str
     phase: str
+    roles: frozenset[str] = frozenset()
+    """What the key file lets this client do beyond asking queries."""
     deadline: float | None = None
     """`time.monotonic()` seconds by which the current message must be answered."""
     cost: Cost | None = None

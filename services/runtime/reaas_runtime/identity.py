@@ -5,34 +5,53 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from reaas_runtime.errors import ConfigurationError, DomainError, Reason
 
 ANONYMOUS = "anonymous"
 OTHER = "other"
+OPERATOR = "operator"
+ROLES = frozenset({OPERATOR})
+"""What a key may allow beyond queries. `operator`: run and publish pre-trainings."""
 CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SCHEME = "bearer "
 
 
+@dataclass(frozen=True)
+class KeyEntry:
+    """One line of the key file."""
+
+    hash: bytes
+    """SHA-256 of the key."""
+    roles: frozenset[str] = frozenset()
+
+
 class ApiKeys:
     """The clients that may call. Holds hashes of keys, never keys."""
 
-    def __init__(self, hashes: dict[str, bytes], *, allow_anonymous: bool = False) -> None:
-        self._hashes = hashes
+    def __init__(self, entries: dict[str, KeyEntry], *, allow_anonymous: bool = False) -> None:
+        self._entries = entries
         self._allow_anonymous = allow_anonymous
 
     @classmethod
     def load(cls, file: Path | None, *, allow_anonymous: bool) -> ApiKeys:
         """Read the key file. Raises ConfigurationError naming the line that is wrong."""
-        hashes = {} if file is None else read_key_file(file)
-        return cls(hashes, allow_anonymous=allow_anonymous)
+        entries = {} if file is None else read_key_file(file)
+        return cls(entries, allow_anonymous=allow_anonymous)
 
     @property
     def client_ids(self) -> list[str]:
         """All ids, in the order of the key file."""
-        return list(self._hashes)
+        return list(self._entries)
+
+    def roles_of(self, client_id: str) -> frozenset[str]:
+        """Roles of a client; none for an anonymous one."""
+        entry = self._entries.get(client_id)
+        return frozenset() if entry is None else entry.roles
 
     def authenticate(self, authorization: str | None) -> str:
         """The client id of an `authorization: Bearer <API key>` value.
@@ -47,7 +66,11 @@ class ApiKeys:
         if not authorization.lower().startswith(_SCHEME):
             raise _unauthenticated("authorization is not of the form 'Bearer <API key>'")
         presented = key_hash(authorization[len(_SCHEME) :].strip())
-        matches = [c for c, known in self._hashes.items() if hmac.compare_digest(known, presented)]
+        matches = [
+            client
+            for client, entry in self._entries.items()
+            if hmac.compare_digest(entry.hash, presented)
+        ]
         if not matches:
             raise _unauthenticated("the API key is not known")
         return matches[0]
@@ -58,27 +81,32 @@ def key_hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def read_key_file(file: Path) -> dict[str, bytes]:
-    """Parse 'client_id: sha256hex' lines; '#' starts a comment. Raises ConfigurationError."""
+def read_key_file(file: Path) -> dict[str, KeyEntry]:
+    """Parse 'client_id: sha256hex [role ...]' lines; '#' starts a comment.
+
+    Raises ConfigurationError.
+    """
     try:
         lines = file.read_text().splitlines()
     except OSError as error:
         raise ConfigurationError(
             f"api_keys_file {file} cannot be read: {error.strerror}"
         ) from error
-    hashes: dict[str, bytes] = {}
+    entries: dict[str, KeyEntry] = {}
     for number, line in enumerate(lines, start=1):
         text = line.split("#", 1)[0].strip()
         if not text:
             continue
-        client, _, digest = (part.strip() for part in text.partition(":"))
+        client, _, rest = (part.strip() for part in text.partition(":"))
+        digest, *roles = rest.split() or [""]
         check_client_id(client, f"{file}:{number}")
         if not _HASH.fullmatch(digest):
             raise ConfigurationError(f"{file}:{number}: not 64 hex digits after {client!r}")
-        if client in hashes:
+        if client in entries:
             raise ConfigurationError(f"{file}:{number}: client {client!r} is there twice")
-        hashes[client] = bytes.fromhex(digest)
-    return hashes
+        check_roles(roles, f"{file}:{number}")
+        entries[client] = KeyEntry(bytes.fromhex(digest), frozenset(roles))
+    return entries
 
 
 def check_client_id(client: str, where: str) -> None:
@@ -89,6 +117,14 @@ def check_client_id(client: str, where: str) -> None:
         )
     if client in (ANONYMOUS, OTHER):
         raise ConfigurationError(f"{where}: client id {client!r} is reserved")
+
+
+def check_roles(roles: Iterable[str], where: str) -> None:
+    """Raise ConfigurationError for a role that no service knows."""
+    for role in roles:
+        if role not in ROLES:
+            known = ", ".join(sorted(ROLES))
+            raise ConfigurationError(f"{where}: role {role!r} is not known; there are: {known}")
 
 
 def _unauthenticated(message: str) -> DomainError:

@@ -20,7 +20,7 @@ from reaas_runtime.call import PHASES, SCHEMES, Call, enter_call, read_choice
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.identity import ApiKeys
 from reaas_runtime.metering import FRAME_BYTES, Meter, RpcName
-from reaas_runtime.settings import ServiceSettings
+from reaas_runtime.settings import ServerSettings
 from reaas_runtime.status import abort, code_of
 
 # Answered from state for balancers and tools: no key, no metering.
@@ -41,7 +41,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of the product's own services."""
 
-    def __init__(self, keys: ApiKeys, meter: Meter, settings: ServiceSettings) -> None:
+    def __init__(self, keys: ApiKeys, meter: Meter, settings: ServerSettings) -> None:
         self.keys = keys
         self.draining = False
         self._meter = meter
@@ -63,6 +63,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler.unary_unary is not None:
             return self._unary(handler, RpcName("unary", service, method))
+        if handler.unary_stream is not None:
+            return self._server_stream(handler, RpcName("server_streaming", service, method))
         if handler.stream_stream is not None:
             return self._stream(handler, RpcName("bidi_streaming", service, method))
         raise NotImplementedError(f"{service}/{method}: no metering for this kind of method")
@@ -82,6 +84,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise AssertionError("unreachable")  # pragma: no cover
 
         return grpc.unary_unary_rpc_method_handler(behaviour)
+
+    def _server_stream(self, handler: Handler, rpc: RpcName) -> Handler:
+        """One request, many replies: a look at something, never a query."""
+        answer = cast(Callable[..., AsyncIterator[Message]], handler.unary_stream)
+
+        async def behaviour(raw: bytes, context: Context) -> AsyncIterator[bytes]:
+            async with self._accounted(rpc, context) as call:
+                self._begin_message(call, context, len(raw))
+                call.totals["request_bytes"] += len(raw) + FRAME_BYTES
+                async for reply in answer(_decode(handler, raw), context):
+                    yield _serialise(call, reply)
+
+        return grpc.unary_stream_rpc_method_handler(behaviour)
 
     def _stream(self, handler: Handler, rpc: RpcName) -> Handler:
         answer = cast(Callable[..., AsyncIterator[Message]], handler.stream_stream)
@@ -127,14 +142,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _settle(self, call: Call, reply: Message) -> bytes:
         """Serialize the reply and count what the message cost, just before it leaves."""
-        raw, received = reply.SerializeToString(), call.held_bytes
+        raw, received = _serialise(call, reply), call.held_bytes
         if call.cost is not None:
             self._meter.charge(
                 call.client_id, call.scheme, call.phase, call.cost, received, len(raw)
             )
             call.totals["queries"] += call.cost.queries
         call.totals["request_bytes"] += received + FRAME_BYTES
-        call.totals["response_bytes"] += len(raw) + FRAME_BYTES
         return raw
 
     @asynccontextmanager
@@ -164,6 +178,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _identify(self, call: Call, context: Context) -> None:
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
         call.client_id = self.keys.authenticate(metadata.get("authorization"))
+        call.roles = self.keys.roles_of(call.client_id)
         call.scheme = read_choice(metadata, "x-reaas-scheme", SCHEMES)
         call.phase = read_choice(metadata, "x-reaas-phase", PHASES)
 
@@ -204,6 +219,12 @@ def _decode(handler: Handler, raw: bytes) -> Message:
             field="message",
             got=f"{len(raw)} bytes",
         ) from error
+
+
+def _serialise(call: Call, reply: Message) -> bytes:
+    raw = reply.SerializeToString()
+    call.totals["response_bytes"] += len(raw) + FRAME_BYTES
+    return raw
 
 
 def _why_cancelled(context: Context) -> grpc.StatusCode:

@@ -10,26 +10,34 @@ import argparse
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from reaas_runtime.errors import ConfigurationError
-from reaas_runtime.identity import check_client_id, key_hash, read_key_file
+from reaas_runtime.identity import (
+    ROLES,
+    check_client_id,
+    check_roles,
+    key_hash,
+    read_key_file,
+)
 
 PREFIX = "reaas_"  # lets secret scanners recognise a leaked key
 
 
-def add_key(client: str, file: Path) -> str:
+def add_key(client: str, file: Path, roles: Sequence[str] = ()) -> str:
     """Append `client` with the hash of a new key to `file`; returns the key.
 
     Raises ConfigurationError where the id is not usable or there already.
     """
     check_client_id(client, "add")
+    check_roles(roles, "add")
     if file.exists() and client in read_key_file(file):
         raise ConfigurationError(f"client {client!r} is in {file} already: delete its line first")
     key = PREFIX + secrets.token_urlsafe(32)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "a") as lines:
-        lines.write(f"{client}: {key_hash(key).hex()}\n")
+        lines.write(" ".join([f"{client}: {key_hash(key).hex()}", *roles]) + "\n")
     return key
 
 
@@ -42,9 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
     add = commands.add_parser("add", help="make a key for a client and print it once")
     add.add_argument("client", help="id under which the client is metered")
     add.add_argument("--file", type=Path, default=Path("keys.txt"), help="key file (keys.txt)")
+    add.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        choices=sorted(ROLES),
+        help="what the key allows beyond queries",
+    )
     parsed = parser.parse_args(arguments)
     try:
-        print(add_key(parsed.client, parsed.file))
+        print(add_key(parsed.client, parsed.file, parsed.role))
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

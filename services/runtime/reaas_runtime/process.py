@@ -19,16 +19,16 @@ from reaas_runtime.errors import ConfigurationError
 from reaas_runtime.logs import configure_logs
 from reaas_runtime.metering import Meter
 from reaas_runtime.server import Register, start_server
-from reaas_runtime.servicer import ModelServicer
-from reaas_runtime.settings import ServiceSettings
+from reaas_runtime.servicer import Servicer
+from reaas_runtime.settings import ServerSettings
 
-Settings = TypeVar("Settings", bound=ServiceSettings)
+Settings = TypeVar("Settings", bound=ServerSettings)
 _log = structlog.get_logger("reaas.server")
 
 
 def run_service(
     settings_type: type[Settings],
-    servicer: Callable[[Any, Meter], ModelServicer[Any]],
+    servicer: Callable[[Any, Meter], Servicer],
     register: Register,
     arguments: list[str] | None = None,
 ) -> int:
@@ -57,8 +57,8 @@ def run_service(
 
 
 async def _serve(
-    settings: ServiceSettings,
-    servicer: Callable[[Any, Meter], ModelServicer[Any]],
+    settings: ServerSettings,
+    servicer: Callable[[Any, Meter], Servicer],
     register: Register,
 ) -> None:
     stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()

@@ -17,10 +17,10 @@ from reaas_runtime.errors import ConfigurationError
 from reaas_runtime.identity import ApiKeys
 from reaas_runtime.interceptor import CallInterceptor
 from reaas_runtime.metering import Meter
-from reaas_runtime.servicer import ModelServicer
-from reaas_runtime.settings import ServiceSettings
+from reaas_runtime.servicer import Servicer
+from reaas_runtime.settings import ServerSettings
 
-S = TypeVar("S", bound=ModelServicer[Any])
+S = TypeVar("S", bound=Servicer)
 Register = Callable[[Any, grpc.aio.Server], None]
 # A call may outlive its connection's age by this much: longer than any sensible deadline.
 _CONNECTION_GRACE_S = 3600
@@ -34,7 +34,7 @@ _log = structlog.get_logger("reaas.server")
 class RunningServer(Generic[S]):
     """One service on its ports. Made by `start_server`; also runs inside tests on port 0."""
 
-    def __init__(self, settings: ServiceSettings, servicer: S, keys: ApiKeys, meter: Meter) -> None:
+    def __init__(self, settings: ServerSettings, servicer: S, keys: ApiKeys, meter: Meter) -> None:
         self.settings = settings
         self.servicer = servicer
         self.meter = meter
@@ -56,6 +56,7 @@ class RunningServer(Generic[S]):
 
     async def start(self, register: Register) -> None:
         """Listen as NOT_SERVING and begin to load models; SERVING when the first one is warm."""
+        await self.servicer.start()
         name = self.servicer.descriptor.full_name
         register(self.servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -71,9 +72,8 @@ class RunningServer(Generic[S]):
         _log.info("listening", service=name, address=self.address, metrics_port=self.metrics_port)
 
     async def wait_ready(self) -> None:
-        """Return when models have been looked for and at least one answers."""
-        repository = self.servicer.repository
-        while not (repository.ready and repository.served()):
+        """Return when the service can answer."""
+        while not self.servicer.usable:
             await asyncio.sleep(0.01)
 
     async def drain(self, drain_seconds: float | None = None) -> None:
@@ -83,6 +83,7 @@ class RunningServer(Generic[S]):
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(seconds)
         self._interceptor.draining = True
+        self.servicer.drain()
         stopping = asyncio.create_task(self._server.stop(self.settings.grace_seconds))
         idle = asyncio.create_task(self._interceptor.wait_idle())
         await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,8 +115,7 @@ class RunningServer(Generic[S]):
                 await asyncio.to_thread(self.servicer.refresh)
             except Exception:
                 _log.exception("models could not be looked for")
-            usable = bool(self.servicer.repository.served())
-            await self._report(serving if usable else not_serving)
+            await self._report(serving if self.servicer.usable else not_serving)
             await asyncio.sleep(self.settings.model_poll_s)
             self._reload_keys()
 
@@ -154,7 +154,7 @@ class RunningServer(Generic[S]):
 
 
 async def start_server(
-    settings: ServiceSettings, servicer: Callable[[ServiceSettings, Meter], S], register: Register
+    settings: ServerSettings, servicer: Callable[[Any, Meter], S], register: Register
 ) -> RunningServer[S]:
     """Start a service. `servicer` is its class, `register` the generated `add_..._to_server`.
 
@@ -172,12 +172,12 @@ async def start_server(
     return running
 
 
-def load_keys(settings: ServiceSettings) -> ApiKeys:
+def load_keys(settings: ServerSettings) -> ApiKeys:
     """The API keys that `settings` name. Raises ConfigurationError."""
     return ApiKeys.load(settings.api_keys_file, allow_anonymous=settings.allow_anonymous)
 
 
-def channel_options(settings: ServiceSettings) -> list[tuple[str, int]]:
+def channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
     """gRPC core options: message sizes, keepalive for long calls, connection age."""
     return [
         ("grpc.max_receive_message_length", settings.max_request_bytes),
@@ -194,7 +194,7 @@ def channel_options(settings: ServiceSettings) -> list[tuple[str, int]]:
     ]
 
 
-def server_credentials(settings: ServiceSettings) -> grpc.ServerCredentials:
+def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials:
     """TLS credentials; with `tls_client_ca`, clients must show a certificate too."""
     assert settings.tls_cert is not None
     assert settings.tls_key is not None

@@ -1,4 +1,4 @@
-"""What every service with models has in common: its models, its limits, its workers."""
+"""What a service is to its server, and what those with models have in common."""
 
 from __future__ import annotations
 
@@ -25,15 +25,39 @@ Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
 
-class ModelServicer(ABC, Generic[M]):
-    """Base of a servicer. A service adds `load`, `backends`, one method and its stream twin.
+class Servicer(ABC):
+    """Base of every servicer: how its server starts it, looks after it and ends it."""
+
+    descriptor: ClassVar[ServiceDescriptor]
+    """The service in the contract, for example `DESCRIPTOR.services_by_name["EncoderService"]`."""
+
+    async def start(self) -> None:  # noqa: B027
+        """Begin work of its own, before the first call. Raises ConfigurationError."""
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Bring the view up to date with the disk; blocking, again and again in a thread."""
+
+    @property
+    @abstractmethod
+    def usable(self) -> bool:
+        """Whether calls can be answered: SERVING or NOT_SERVING."""
+
+    def drain(self) -> None:  # noqa: B027
+        """No new calls from now on: end those that would not end by themselves."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop work and free everything; blocking."""
+
+
+class ModelServicer(Servicer, Generic[M]):
+    """Base of a servicer with models. A service adds `load`, `backends`, one method and its
+    stream twin.
 
     `M` is what the service makes of a model (a session, a network); `load` makes it, checks it and
     warms it up, in a background thread.
     """
-
-    descriptor: ClassVar[ServiceDescriptor]
-    """The service in the contract, for example `DESCRIPTOR.services_by_name["EncoderService"]`."""
 
     def __init__(self, settings: ServiceSettings, meter: Meter) -> None:
         self.settings = settings
@@ -67,6 +91,11 @@ class ModelServicer(ABC, Generic[M]):
         """Bring models and their metrics up to date with the disk; blocking."""
         self.repository.refresh()
         self.meter.show_models(served.entry.ref for served in self.repository.served())
+
+    @property
+    def usable(self) -> bool:
+        """Whether at least one model answers."""
+        return self.repository.ready and bool(self.repository.served())
 
     def close(self) -> None:
         """Stop the workers and free the models."""

@@ -20,7 +20,7 @@ MIB = 1 << 20
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class ServiceSettings(BaseSettings):
+class ServerSettings(BaseSettings):
     """Settings that every REaaS service has. Each default says why it is what it is."""
 
     model_config = SettingsConfigDict(
@@ -65,18 +65,12 @@ class ServiceSettings(BaseSettings):
     allow_plaintext: bool = False
     """Allow plain text off loopback, for example behind a mesh that encrypts: keys travel in it."""
 
-    max_batch_inputs: PositiveInt = 1024
-    """Most inputs in one message: 3 MB of 32x32x3 uint8, a fraction of a second of work."""
     max_request_bytes: PositiveInt = 64 * MIB
     """Most bytes of one message: 64 images of 224x224x3 float32 take 38.5 MB."""
-    max_pending_inputs: PositiveInt = 4096
-    """Most inputs waiting or in work; beyond, callers are told to come back later."""
     max_pending_bytes: PositiveInt = 512 * MIB
     """Most bytes of messages waiting or in work: they are in memory, whatever their inputs."""
     default_deadline_s: PositiveFloat = 60.0
     """Longest time for a query where the client sets no deadline."""
-    workers: NonNegativeInt = 0
-    """Worker threads; 0: as many as the cgroup grants CPUs (not as the host has)."""
 
     drain_seconds: NonNegativeFloat = 5.0
     """After SIGTERM, time to go on serving as NOT_SERVING while balancers look away."""
@@ -106,15 +100,30 @@ class ServiceSettings(BaseSettings):
                 "no client could be let in: set api_keys_file "
                 "(make a key with 'python -m reaas_runtime.keys add CLIENT_ID') or allow_anonymous"
             )
-        if self.max_pending_inputs < self.max_batch_inputs:
-            raise ValueError(
-                f"max_pending_inputs {self.max_pending_inputs} is below max_batch_inputs "
-                f"{self.max_batch_inputs}: a full batch could never be served"
-            )
         if self.max_pending_bytes < self.max_request_bytes:
             raise ValueError(
                 f"max_pending_bytes {self.max_pending_bytes} is below max_request_bytes "
                 f"{self.max_request_bytes}: the largest message could never be served"
+            )
+        return self
+
+
+class ServiceSettings(ServerSettings):
+    """Settings of the services that answer queries with a model."""
+
+    max_batch_inputs: PositiveInt = 1024
+    """Most inputs in one message: 3 MB of 32x32x3 uint8, a fraction of a second of work."""
+    max_pending_inputs: PositiveInt = 4096
+    """Most inputs waiting or in work; beyond, callers are told to come back later."""
+    workers: NonNegativeInt = 0
+    """Worker threads; 0: as many as the cgroup grants CPUs (not as the host has)."""
+
+    @model_validator(mode="after")
+    def _batch_fits(self) -> Self:
+        if self.max_pending_inputs < self.max_batch_inputs:
+            raise ValueError(
+                f"max_pending_inputs {self.max_pending_inputs} is below max_batch_inputs "
+                f"{self.max_batch_inputs}: a full batch could never be served"
             )
         return self
 
