@@ -31,7 +31,7 @@ def _limits(inputs: int, size: int) -> Limits:
     inputs=st.integers(0, 50),
     size=st.integers(4400, 20_000),
     preferred=st.integers(1, 20_000),
-    kind=st.sampled_from(["encode", "ball", "margins"]),
+    kind=st.sampled_from(["encode", "ball", "margins", "sets"]),
 )
 @settings(max_examples=150, deadline=None)
 def test_every_message_keeps_the_limits_and_none_is_lost(
@@ -45,8 +45,11 @@ def test_every_message_keeps_the_limits_and_none_is_lost(
         batch = encode_batch(images, model)
     elif kind == "ball":
         batch = perturb_batch(images, numbers, model, "auto", 0, 0.0)
+    elif kind == "margins":
+        batch = margins_batch(model, "auto", 0, images, normals, normals[:, :, 0])
     else:
-        batch = margins_batch(images, normals, normals[:, :, 0], model, "auto", 0)
+        sets = normals[:, None]
+        batch = margins_batch(model, "auto", 0, images, sets, sets[..., 0], numbers[:, None])
     slices = batch.split(_limits(inputs, size), preferred)
     requests = [batch.request(part) for part in slices]
     sent = np.concatenate([from_tensor(r.inputs, np.uint8, 4, "inputs") for r in requests])
@@ -61,6 +64,9 @@ def test_every_message_keeps_the_limits_and_none_is_lost(
             sent = np.concatenate(parts)
             assert sent.shape[1:] == (3, 8)[: ndim - 1]
             np.testing.assert_array_equal(sent.reshape(n, -1)[:, 0], numbers)
+    if kind == "sets":
+        within = [from_tensor(r.margins.valid_within, np.float64, 2, "") for r in requests]
+        np.testing.assert_array_equal(np.concatenate(within)[:, 0], numbers)
     if kind == "ball":
         sent_radii = [from_tensor(r.ball.radii, np.float64, 1, "radii") for r in requests]
         np.testing.assert_array_equal(np.concatenate(sent_radii), numbers)

@@ -30,7 +30,7 @@ from reaas._model import (
 )
 from reaas._protocol import F2IPERTURB, FEATURE, encode_batch
 from reaas._session import Purpose, Session
-from reaas._target import margins_batch, perturb_batch
+from reaas._target import MarginBatch, margins_batch, perturb_batch
 from reaas.v1 import model_pb2
 
 Item = TypeVar("Item")
@@ -109,13 +109,14 @@ class AsyncClient:
         model: ModelRef,
         method: str = Method.AUTO,
         *,
+        valid_within: NDArray[Any] | None = None,
         max_steps: int = 0,
         phase: str = Phase.TEST,
         timeout: float | None = None,
     ) -> Radii:
         """See `Client.perturb_margins`, for what the radii certify too."""
         deadline = self._session.deadline(timeout)
-        batch = margins_batch(inputs, normals, offsets, model, method, max_steps)
+        batch = margins_batch(model, method, max_steps, inputs, normals, offsets, valid_within)
         return await self._transport.call(F2IPERTURB, batch, self._purpose(phase), deadline)
 
     def encode_stream(
@@ -146,6 +147,20 @@ class AsyncClient:
         ready = _each(
             lambda pair: perturb_batch(*pair, model, method, max_steps, relative_tolerance), batches
         )
+        return self._transport.stream(F2IPERTURB, ready, self._purpose(phase), timeout)
+
+    def perturb_margins_stream(
+        self,
+        batches: Iterable[MarginBatch] | AsyncIterable[MarginBatch],
+        model: ModelRef,
+        method: str = Method.AUTO,
+        *,
+        max_steps: int = 0,
+        phase: str = Phase.TEST,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Radii]:
+        """See `Client.perturb_margins_stream`; `batches` may be asynchronous."""
+        ready = _each(lambda batch: margins_batch(model, method, max_steps, *batch), batches)
         return self._transport.stream(F2IPERTURB, ready, self._purpose(phase), timeout)
 
     async def radius_from_constant(

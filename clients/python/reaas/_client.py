@@ -29,7 +29,7 @@ from reaas._model import (
 )
 from reaas._protocol import F2IPERTURB, FEATURE, encode_batch
 from reaas._session import Purpose, Session
-from reaas._target import margins_batch, perturb_batch
+from reaas._target import MarginBatch, margins_batch, perturb_batch
 from reaas._transport import Transport
 from reaas.v1 import model_pb2
 
@@ -123,6 +123,7 @@ class Client:
         model: ModelRef,
         method: str = Method.AUTO,
         *,
+        valid_within: NDArray[Any] | None = None,
         max_steps: int = 0,
         phase: str = Phase.TEST,
         timeout: float | None = None,
@@ -131,13 +132,15 @@ class Client:
 
         `normals` a [n, m, d] and `offsets` m [n, m], taken as float64: every x' with
         ||x' - x||_2 < R has ``a_i . (z' - z) > -m_i`` for each row i, z and z' being the served
-        features of x and x'. Deterministic. `reaas.certify.margin_planes` has those of a linear
-        classifier; they tell the service how that classifier looks around z (docs/security.md).
-        `method` is auto, lipschitz or envelope; `max_steps` the most envelopes. The rest is as
+        features of x and x'. With s sets, `normals` [n, s, m, d], `offsets` [n, s, m] and
+        `valid_within` rho [n, s] (infinity: everywhere), R is the best set's: all its rows hold,
+        and ||z' - z||_2 <= rho. Still n queries. Deterministic. `reaas.certify.margin_planes` has
+        those of a classifier; they tell the service how it looks around z (docs/security.md).
+        Every `method` serves margins; `max_steps` is the most envelopes or steps. The rest is as
         for `perturb`. Raises ReaasError.
         """
         deadline = self._session.deadline(timeout)
-        batch = margins_batch(inputs, normals, offsets, model, method, max_steps)
+        batch = margins_batch(model, method, max_steps, inputs, normals, offsets, valid_within)
         return self._transport.call(F2IPERTURB, batch, self._purpose(phase), deadline)
 
     def encode_stream(
@@ -173,6 +176,21 @@ class Client:
             perturb_batch(inputs, radii, model, method, max_steps, relative_tolerance)
             for inputs, radii in batches
         )
+        return self._transport.stream(F2IPERTURB, ready, self._purpose(phase), timeout)
+
+    def perturb_margins_stream(
+        self,
+        batches: Iterable[MarginBatch],
+        model: ModelRef,
+        method: str = Method.AUTO,
+        *,
+        max_steps: int = 0,
+        phase: str = Phase.TEST,
+        timeout: float | None = None,
+    ) -> Iterator[Radii]:
+        """As `perturb_margins` for many (inputs, normals, offsets) or (inputs, normals, offsets,
+        valid_within); see `encode_stream`."""
+        ready = (margins_batch(model, method, max_steps, *batch) for batch in batches)
         return self._transport.stream(F2IPERTURB, ready, self._purpose(phase), timeout)
 
     def radius_from_constant(

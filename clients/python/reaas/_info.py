@@ -79,6 +79,7 @@ def read_service_info(message: model_pb2.GetInfoResponse) -> ServiceInfo:
             max_search_steps=limits.max_search_steps,
             default_deadline_s=limits.default_deadline.ToTimedelta().total_seconds(),
             max_margin_rows=limits.max_margin_rows,
+            max_margin_sets=limits.max_margin_sets,
         ),
         backends=tuple(message.backends),
         client_id=message.client_id,

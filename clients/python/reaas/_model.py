@@ -49,6 +49,10 @@ class Method(StrEnum):
     """Interval bound propagation."""
     ENVELOPE = "envelope"
     """Quadratic envelope of each margin around x; for margins only."""
+    LOCAL = "local"
+    """Bound made for this very input: of the feature's whole change; of margins, the envelope."""
+    CROWN_JOINT = "crown_joint"
+    """CROWN with one slope for both sides, so that all coordinates share the 2-norm."""
 
 
 def member(kind: type[E], value: str, field: str) -> E:
@@ -169,6 +173,8 @@ class Limits:
     default_deadline_s: float
     """Longest that a query may take where the caller sets no timeout."""
     max_margin_rows: int = 0
+    """Of one set of margins of F2IPerturb; 0 where it does not apply."""
+    max_margin_sets: int = 0
     """Of one input of F2IPerturb; 0 where it does not apply."""
 
     @property
@@ -211,7 +217,7 @@ class Radii:
     radius: NDArray[np.float64]
     """Image-space certified radii R, [n]; L2, pixels in [0,1]. 0: nothing could be certified."""
     method: tuple[Method, ...]
-    """The bound that certified each radius; never `auto`."""
+    """The bound that certified each radius; never `auto`. Of margins, that of what limits it."""
     upper: NDArray[np.float64]
     """Smallest radius tried that this bound does not certify, [n]; nothing about attacks. The
     radius itself for a closed form and for margins."""
@@ -220,6 +226,10 @@ class Radii:
     converged: NDArray[np.bool_]
     """False where the deadline or the most steps cut the search short, [n]; the radius is certified
     all the same."""
+    margin_set: NDArray[np.int64]
+    """The set of margins that certified each radius, from 0, [n]; 0 for balls."""
+    limited_by_ball: NDArray[np.bool_]
+    """Whether `valid_within` limits that set, and not its margins, [n]; False for balls."""
 
     def __len__(self) -> int:
         return len(self.radius)

@@ -41,6 +41,8 @@ METHOD_NUMBERS = {
     Method.CROWN: f2i_pb2.METHOD_CROWN,
     Method.IBP: f2i_pb2.METHOD_IBP,
     Method.ENVELOPE: f2i_pb2.METHOD_ENVELOPE,
+    Method.LOCAL: f2i_pb2.METHOD_LOCAL,
+    Method.CROWN_JOINT: f2i_pb2.METHOD_CROWN_JOINT,
 }
 _CERTIFYING_METHODS = {
     number: method for method, number in METHOD_NUMBERS.items() if method is not Method.AUTO
@@ -197,6 +199,8 @@ def read_radii(want: Expected, reply: f2i_pb2.PerturbResponse) -> Radii:
         np.array([result.upper for result in reply.results]),
         np.array([result.steps for result in reply.results], dtype=np.int64),
         np.array([result.converged for result in reply.results]),
+        np.array([result.margin_set for result in reply.results], dtype=np.int64),
+        np.array([result.limited_by_ball for result in reply.results]),
     )
 
 
@@ -208,6 +212,8 @@ def _check_result(index: int, result: f2i_pb2.PerturbResult) -> None:
         raise ProtocolError(f"{where}.upper is {result.upper}, below radius {result.radius}")
     if result.method not in _CERTIFYING_METHODS:
         raise ProtocolError(f"{where}.method is {result.method}, which names no bound")
+    if result.margin_set < 0:
+        raise ProtocolError(f"{where}.margin_set is {result.margin_set}; it must be >= 0")
 
 
 def join_radii(parts: Sequence[Radii]) -> Radii:
@@ -219,6 +225,8 @@ def join_radii(parts: Sequence[Radii]) -> Radii:
         np.concatenate([part.upper for part in parts]),
         np.concatenate([part.steps for part in parts]),
         np.concatenate([part.converged for part in parts]),
+        np.concatenate([part.margin_set for part in parts]),
+        np.concatenate([part.limited_by_ball for part in parts]),
     )
 
 

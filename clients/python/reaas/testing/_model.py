@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,20 @@ _ROUNDING = 2.0**-23
 _UNDERFLOW = 2.0**-100
 # Answered where nothing limits a radius.
 _LARGEST_RADIUS = 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class MarginAnswer:
+    """Radii [n], the sets [n] that certified them, whether their balls [n] limit them."""
+
+    radius: NDArray[np.float64]
+    margin_set: NDArray[np.int64]
+    limited_by_ball: NDArray[np.bool_]
+
+    def each(self) -> Iterator[tuple[float, int, bool]]:
+        """(radius, set, by ball) of each input."""
+        parts = (self.radius, self.margin_set, self.limited_by_ball)
+        return zip(*(part.tolist() for part in parts), strict=True)
 
 
 @dataclass(frozen=True)
@@ -80,19 +95,26 @@ class FakeModel:
         images: NDArray[Any],
         normals: NDArray[np.float64],
         offsets: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Certified radii R, [n], of margins a [n, m, d] and m [n, m]. Deterministic.
+        within: NDArray[np.float64],
+    ) -> MarginAnswer:
+        """Certified radii R of margins a [n, s, m, d], m [n, s, m], rho [n, s]. Deterministic.
 
-        a . W delta is smallest along -W'a: min_i m_i / ||W'a_i|| is exact up to float32.
+        a . W delta is smallest along -W'a: min_i m_i / ||W'a_i|| is exact up to float32. The ball
+        of a set is as in `radius`.
         """
         norms = np.linalg.norm(images.reshape(len(images), -1).astype(np.float64), axis=1)  # [n]
-        slope, sizes = self.lipschitz * _ROUNDING, np.linalg.norm(normals, axis=2)  # [n, m]
-        room = offsets - sizes * (2 * slope * norms[:, None] + 2 * _UNDERFLOW)
-        reach = np.linalg.norm(normals @ self.weights, axis=2) + sizes * slope  # [n, m]
+        slope, sizes = self.lipschitz * _ROUNDING, np.linalg.norm(normals, axis=3)  # [n, s, m]
+        room = offsets - sizes * (2 * slope * norms[:, None, None] + 2 * _UNDERFLOW)
+        reach = np.linalg.norm(normals @ self.weights, axis=3) + sizes * slope  # [n, s, m]
         limited = np.maximum(0.0, room) / np.where(reach > 0, reach, 1.0)
         free = np.where(offsets > 0, np.inf, 0.0)
-        radii: NDArray[np.float64] = np.where(reach > 0, limited, free).min(axis=1)  # [n]
-        return np.minimum(radii * (1 - 1e-12), _LARGEST_RADIUS)
+        rows = np.where(reach > 0, limited, free).min(axis=2) * (1 - 1e-12)  # [n, s]
+        balls = [self.radius(images, rho, Method.LIPSCHITZ) for rho in within.T]
+        ball = np.stack(balls, axis=1)  # [n, s]
+        found = np.minimum(rows, ball)
+        best, each = found.argmax(axis=1), np.arange(len(found))
+        by_ball = (ball < rows)[each, best]
+        return MarginAnswer(np.minimum(found[each, best], _LARGEST_RADIUS), best, by_ball)
 
     def info(self, latest: bool) -> model_pb2.ModelInfo:
         """As ListModels tells it."""

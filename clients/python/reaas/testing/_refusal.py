@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reaas._errors import ERROR_DOMAIN
 from reaas.testing._model import FakeModel
-from reaas.v1 import f2i_pb2, tensor_pb2
+from reaas.v1 import f2i_pb2, model_pb2, tensor_pb2
 
 _DTYPES = {tensor_pb2.DATA_TYPE_UINT8: "u1", tensor_pb2.DATA_TYPE_FLOAT32: "<f4"}
 _RADIUS_DTYPES = {tensor_pb2.DATA_TYPE_FLOAT32: "<f4", tensor_pb2.DATA_TYPE_FLOAT64: "<f8"}
@@ -115,22 +115,51 @@ def decode_radii(request: f2i_pb2.PerturbRequest, n: int) -> NDArray[np.float64]
 
 
 def decode_margins(
-    margins: f2i_pb2.MarginTarget, n: int, feature_dim: int, max_rows: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Normals [n, m, d] and offsets [n, m], float64."""
+    margins: f2i_pb2.MarginTarget, n: int, feature_dim: int, limits: model_pb2.Limits
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Normals [n, s, m, d], offsets [n, s, m] and the radii [n, s] within which they hold."""
     field = "target.margins.normals"
     normals = _decode(margins.normals, _FLOAT64, field)
-    rows = normals.shape[1] if normals.ndim == 3 else 0
-    if normals.shape != (n, rows, feature_dim) or rows > max_rows:
-        _refuse_shape(field, normals.shape, f"[{n}, 1 to {max_rows}, {feature_dim}]")
+    sets, rows = _sets_and_rows(normals.shape)
+    most = (limits.max_margin_sets, limits.max_margin_rows)
+    outer = (normals.shape[0], normals.shape[-1])
+    if outer != (n, feature_dim) or not 1 <= sets <= most[0] or not 1 <= rows <= most[1]:
+        _refuse_shape(field, normals.shape, f"[{n}, 1 to {most[0]}, 1 to {most[1]}, {feature_dim}]")
     offsets = _decode(margins.offsets, _FLOAT64, "target.margins.offsets")
-    if offsets.shape != (n, rows):
-        _refuse_shape("target.margins.offsets", offsets.shape, f"[{n}, {rows}]")
+    if offsets.shape != normals.shape[:-1]:
+        _refuse_shape("target.margins.offsets", offsets.shape, f"{list(normals.shape[:-1])}")
     for name, values in (("normals", normals), ("offsets", offsets)):
         if not np.isfinite(values).all():
             field = f"target.margins.{name}.data"
             raise RefusedError("INVALID_VALUE", f"{field} is not finite", field=field)
-    return normals, offsets
+    within = np.full((n, sets), np.inf)
+    if margins.HasField("valid_within"):
+        within = _decode_within(margins.valid_within, normals.shape)
+    return normals.reshape(n, sets, rows, -1), offsets.reshape(n, sets, rows), within
+
+
+def _sets_and_rows(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Of normals [n, m, d] or [n, s, m, d]; zeros for another rank."""
+    match shape:
+        case (_, sets, rows, _):
+            return sets, rows
+        case (_, rows, _):
+            return 1, rows
+    return 0, 0
+
+
+def _decode_within(tensor: tensor_pb2.Tensor, normals: tuple[int, ...]) -> NDArray[np.float64]:
+    field = "target.margins.valid_within"
+    within = _decode(tensor, _FLOAT64, field)
+    if len(normals) != 4:
+        _refuse_shape("target.margins.normals", normals, "[n, s, m, d] with valid_within")
+    if within.shape != normals[:2]:
+        _refuse_shape(field, within.shape, f"{list(normals[:2])}")
+    if not (within > 0).all():
+        raise RefusedError(
+            "INVALID_RADIUS", f"{field} has a value not above 0", field=f"{field}.data"
+        )
+    return within
 
 
 def check_method(method: f2i_pb2.Method, allowed: Collection[f2i_pb2.Method], target: str) -> None:

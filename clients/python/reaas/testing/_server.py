@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import grpc
-import numpy as np
 from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 from numpy.typing import NDArray
@@ -39,8 +38,17 @@ _BALL_METHODS = {
     **_CLOSED_FORM,
     f2i_pb2.METHOD_CROWN: Method.CROWN,
     f2i_pb2.METHOD_IBP: Method.IBP,
+    f2i_pb2.METHOD_LOCAL: Method.LOCAL,
+    f2i_pb2.METHOD_CROWN_JOINT: Method.CROWN_JOINT,
 }
-_MARGIN_METHODS = {**_CLOSED_FORM, f2i_pb2.METHOD_ENVELOPE: Method.ENVELOPE}
+_MARGIN_METHODS = {
+    **_CLOSED_FORM,
+    f2i_pb2.METHOD_CROWN: Method.CROWN,
+    f2i_pb2.METHOD_IBP: Method.IBP,
+    f2i_pb2.METHOD_ENVELOPE: Method.ENVELOPE,
+    f2i_pb2.METHOD_LOCAL: Method.ENVELOPE,
+    f2i_pb2.METHOD_CROWN_JOINT: Method.CROWN,
+}
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -72,6 +80,7 @@ class FakeServer:
             max_pending_inputs=4 * max_batch_inputs,
             max_search_steps=64,
             max_margin_rows=512,
+            max_margin_sets=16,
             default_deadline=duration_pb2.Duration(seconds=int(default_deadline_s)),
         )
         self.meter = Ledger()
@@ -265,26 +274,37 @@ class _F2I(_Info, f2i_pb2_grpc.F2IServiceServicer):  # type: ignore[misc]
         model = self._fake.find(request.model)
         images = decode_inputs(request.inputs, model, clean=True)
         check_search(request.search, self._fake.limits.max_search_steps)
-        method, radii = self._bound(model, images, request)
-        name = f"METHOD_{method.name}"
-        results = [
-            f2i_pb2.PerturbResult(radius=r, method=name, upper=r, steps=1, converged=True)
-            for r in radii
-        ]
-        return f2i_pb2.PerturbResponse(model=_message(model.ref), results=results)
+        return f2i_pb2.PerturbResponse(
+            model=_message(model.ref), results=self._results(model, images, request)
+        )
 
-    def _bound(
+    def _results(
         self, model: FakeModel, images: NDArray[Any], request: f2i_pb2.PerturbRequest
-    ) -> tuple[Method, NDArray[np.float64]]:
-        """The method that certifies, and the radii [n]."""
+    ) -> list[f2i_pb2.PerturbResult]:
         match request.WhichOneof("target"):
             case "ball":
                 check_method(request.method, _BALL_METHODS, "a ball")
                 method = _BALL_METHODS[request.method]
-                return method, model.radius(images, decode_radii(request, len(images)), method)
+                radii = model.radius(images, decode_radii(request, len(images)), method)
+                return [_result(radius, method) for radius in radii]
             case "margins":
                 check_method(request.method, _MARGIN_METHODS, "margins")
-                rows = self._fake.limits.max_margin_rows
-                target = decode_margins(request.margins, len(images), model.feature_dim, rows)
-                return _MARGIN_METHODS[request.method], model.margin_radius(images, *target)
+                method, limits = _MARGIN_METHODS[request.method], self._fake.limits
+                target = decode_margins(request.margins, len(images), model.feature_dim, limits)
+                return [
+                    _result(
+                        radius,
+                        Method.LIPSCHITZ if by_ball else method,
+                        margin_set=margin_set,
+                        limited_by_ball=by_ball,
+                    )
+                    for radius, margin_set, by_ball in model.margin_radius(images, *target).each()
+                ]
         raise RefusedError("MISSING_TARGET", "target is not set", field="target")
+
+
+def _result(radius: float, method: Method, **fields: Any) -> f2i_pb2.PerturbResult:
+    name = f"METHOD_{method.name}"
+    return f2i_pb2.PerturbResult(
+        radius=radius, method=name, upper=radius, steps=1, converged=True, **fields
+    )
