@@ -12,6 +12,7 @@ directly: no Winograd or FFT convolution, no TF32, no half precision, no overflo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from reaas_bounds.bounds.lipschitz import averaged_operators, prefix_constants, suffix_constants
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Relu, Sum, sources
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum, sources
 from reaas_bounds.norms.matrix import gamma
 
 UNIT_32 = 2.0**-24  # unit roundoff of float32
@@ -55,7 +56,7 @@ def float32_error(network: Network) -> tuple[float, float]:
         return model.absolute[index] * read + bias * _OFFSET
 
     image = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    total = model.accumulated(image, products, lambda index, error: sizes[index] + error)
+    total = model.accumulated(image, _OFFSET, products, lambda index, error: sizes[index] + error)
     return float(total[0]) * MARGIN, float(total[1]) * MARGIN
 
 
@@ -89,7 +90,8 @@ def _error_at(network: Network, model: _Model, x: Tensor) -> Tensor:
     def size(index: int, error: Tensor) -> Tensor:
         return _norms(values[index]) + 2 * error
 
-    return model.accumulated(_norms(x), products, size) * MARGIN
+    norm = _norms(x)
+    return model.accumulated(norm, torch.ones_like(norm), products, size) * MARGIN
 
 
 def _norms(values: Tensor) -> Tensor:
@@ -109,20 +111,22 @@ class _Model:
     @classmethod
     def of(cls, network: Network) -> _Model:
         linear = [n.linear if isinstance(n, Affine) else None for n in network.executed.nodes]
-        gain = [1.0 if w is None else network.norms.of(w) for w in linear]
+        gain = [_gain(network, node) for node in network.executed.nodes]
         absolute = [1.0 if w is None else network.norms.of_absolute(w) for w in linear]
         return cls(network.executed, _suffixes(network), gain, absolute)
 
     def accumulated(
         self,
         image: Tensor,
+        one: Tensor,
         products: Callable[[int, Affine, Tensor], Tensor],
         size: Callable[[int, Tensor], Tensor],
     ) -> Tensor:
         """Sum over all nodes of the error that each adds, times the constant of what follows.
 
-        ``image``: norm of the image. ``products(index, node, error)``: bound of
-        ``|| |W| |h| + |b| ||`` for float32 values h within ``error`` of the exact ones.
+        ``image``: norm of the image; ``one``: the number 1 in the same form.
+        ``products(index, node, error)``: bound of ``|| |W| |h| + |b| ||`` for float32 values h
+        within ``error`` of the exact ones.
         ``size(index, error)``: norm of the float32 value of node ``index``.
         """
         errors = [gamma(INPUT_TERMS, UNIT_32) * image]
@@ -135,8 +139,9 @@ class _Model:
                     if node.linear.terms > 0:  # else a reshape or a copy: exact
                         relative = gamma(node.linear.terms + SLACK_TERMS, UNIT_32)
                         added = relative * products(index, node, errors[node.source])
-                case Relu():
-                    carried, added = errors[node.source], torch.zeros_like(image)
+                case Activation():
+                    carried = self.gain[index] * errors[node.source]
+                    added = _of_activation(node, size(index, carried), one)
                 case Sum():
                     carried = errors[node.left] + errors[node.right]
                     added = UNIT_32 * size(index, carried)
@@ -147,6 +152,24 @@ class _Model:
         return total
 
 
+def _of_activation(node: Activation, size: Tensor, one: Tensor) -> Tensor:
+    """Rounding of the function itself, for values of norm ``size``."""
+    function = node.function
+    absolute = function.absolute_error * math.sqrt(math.prod(node.shape))
+    return function.relative_error * size + absolute * one
+
+
+def _gain(network: Network, node: Node) -> float:
+    """Lipschitz constant of one node in each of its inputs."""
+    match node:
+        case Affine():
+            return network.norms.of(node.linear)
+        case Activation():
+            return node.function.gain
+        case _:
+            return 1.0
+
+
 def _prefixes(network: Network) -> list[float]:
     """Per executed node a Lipschitz constant of image -> its value."""
     folded = prefix_constants(network.folded, network.norms, averaged_operators)
@@ -155,7 +178,7 @@ def _prefixes(network: Network) -> list[float]:
         if index in network.folded_position:
             constants.append(folded[network.folded_position[index]])
         else:
-            gain = network.norms.of(node.linear) if isinstance(node, Affine) else 1.0
+            gain = _gain(network, node)
             constants.append(gain * sum(constants[source] for source in sources(node)))
     return constants
 
@@ -172,6 +195,6 @@ def _suffixes(network: Network) -> list[float]:
         constants[index] = 0.0
         for reader in consumers[index]:
             node = nodes[reader]
-            gain = network.norms.of(node.linear) if isinstance(node, Affine) else 1.0
+            gain = _gain(network, node)
             constants[index] += gain * constants[reader]
     return constants

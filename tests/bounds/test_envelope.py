@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reaas_bounds import Network, load_network
-from reaas_bounds.bounds.envelope import Envelope, Local, Multipliers, beta, quadratic_envelope
+from reaas_bounds.bounds.activation_beta import relu_beta
+from reaas_bounds.bounds.envelope import Envelope, Local, Multipliers, quadratic_envelope
 from reaas_bounds.bounds.multipliers import search_multipliers
 from reaas_bounds.bounds.row_constant import reach, row_constants
-from reaas_bounds.graph.nodes import Relu
+from reaas_bounds.graph.nodes import Activation
 from torch import Tensor
 
 from tests.bounds.encoders import ENCODERS, EncoderBuilder
@@ -33,7 +34,7 @@ def test_beta_is_the_largest_gain(p: float, g: float, z: float, k: float) -> Non
     stationary = (-z, p * (1 - g) / (2 * k), -p * g / (2 * k), 0.0)
     largest = max(gain(p, g, z, k, s) for s in stationary)
     tensors = (torch.tensor(v, dtype=torch.float64) for v in (p, g, z, k))
-    found = float(beta(*tensors))
+    found = float(relu_beta(*tensors))
     scale = 1 + p * p / k + abs(p * z)
     assert abs(found - largest) <= 1e-12 * scale
     for s in np.linspace(-50, 50, 101):
@@ -44,7 +45,7 @@ def multipliers_of(network: Network, random: np.random.Generator) -> Multipliers
     """Any slopes, any curvatures."""
     slopes, curvatures = {}, {}
     for index, node in enumerate(network.folded.nodes):
-        if isinstance(node, Relu):
+        if isinstance(node, Activation):
             slopes[index] = torch.from_numpy(random.uniform(size=(1, *node.shape)))
             curvatures[index] = torch.tensor(10 ** random.uniform(-3, 1), dtype=torch.float64)
     return Multipliers(slopes, curvatures)

@@ -7,77 +7,58 @@ rounding of their cancellation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.centre import Centre, Interval
 from reaas_bounds.bounds.ibp import propagate
+from reaas_bounds.bounds.relaxation import Relaxation, relax
+from reaas_bounds.graph.activation import Entrywise
 from reaas_bounds.graph.backward import pull_back_to_window
-from reaas_bounds.graph.nodes import Graph, Relu
+from reaas_bounds.graph.nodes import Activation, Graph
 from reaas_bounds.graph.rows import UnitRows, group_size, unit_rows
 from reaas_bounds.graph.window import Window, crop
-
-
-@dataclass(frozen=True, eq=False)
-class Relaxation:
-    """Lines around the change of a ReLU: ``a t + b <= relu(z + t) - relu(z) <= s t + c``.
-
-    All [n, *shape]; b <= 0 <= c.
-    """
-
-    lower_slope: Tensor
-    upper_slope: Tensor
-    lower_offset: Tensor
-    upper_offset: Tensor
-
-
-def relax(at: Tensor, interval: Interval) -> Relaxation:
-    """CROWN's lines for z = ``at`` and its change inside ``interval``.
-
-    Upper: the chord. Lower: slope 1 where the interval reaches further above zero than below,
-    else 0 (adaptive, the smaller area).
-    """
-    low, high = at + interval.lower, at + interval.upper
-    active, unstable = low >= 0, (low < 0) & (high > 0)
-    value = torch.relu(at)
-    chord = torch.where(unstable, high / (high - low).clamp_min(torch.finfo(at.dtype).tiny), 0.0)
-    steep = unstable & (high > -low)
-    return Relaxation(
-        lower_slope=(active | steep).to(at.dtype),
-        upper_slope=torch.where(active, 1.0, chord),
-        lower_offset=torch.where(unstable, torch.where(steep, at, 0.0) - value, 0.0),
-        upper_offset=torch.where(unstable, -chord * interval.lower - value, 0.0),
-    )
 
 
 def crown_bound(centre: Centre, radii: Tensor) -> Tensor:
     """``B(r) >= max ||f(x + d) - f(x)||_2`` over ``||d||_2 <= r``, [n]; deterministic.
 
-    Theorem: replacing each ReLU by a line above and one below, sound on the interval of its
+    Theorem: replacing each activation by a line above and one below, sound on the interval of its
     input, gives for every coordinate i a row A and an offset with
     ``f_i(x + d) - f_i(x) >= A d + beta >= beta - r ||A||_2`` (and the same above);
     ``B = sqrt(sum_i max(l_i^2, u_i^2))``. Intervals of hidden neurons are CROWN's own (rows only
-    for neurons that intervals leave unstable) intersected with interval propagation, so B is
-    never above the bound of IBP. Float64, widened outward by the margins of ``centre``.
+    for neurons whose function bends in their interval) intersected with interval propagation, so
+    B is never above the bound of IBP. Float64, widened outward by the margins of ``centre``.
     """
     graph = centre.graph
-    rectified = {node.source for node in graph.nodes if isinstance(node, Relu)}
+    readers = _readers(graph)
     last = len(graph.nodes) - 1
     intervals: list[Interval] = []
     relaxations: dict[int, Relaxation] = {}
     for index, node in enumerate(graph.nodes):
         interval = propagate(centre, index, intervals, radii)
-        if index not in centre.first_rows and (index in rectified or index == last):
-            at = centre.values[index]
-            loose = (at + interval.lower < 0) & (at + interval.upper > 0)
-            wanted = torch.ones_like(loose) if index == last else loose
+        if index not in centre.first_rows and (index in readers or index == last):
+            wanted = torch.ones_like(interval.lower, dtype=torch.bool)
+            if index != last:
+                at = centre.values[index]
+                low, high = at + interval.lower, at + interval.upper
+                bent = [function.bends(low, high) for function in readers[index]]
+                wanted = torch.stack(bent).any(0)
             interval = _tightened(centre, index, interval, wanted, relaxations, radii)
         intervals.append(interval)
-        if isinstance(node, Relu):
-            relaxations[index] = relax(centre.values[node.source], intervals[node.source])
+        if isinstance(node, Activation):
+            at, around = centre.values[node.source], intervals[node.source]
+            relaxations[index] = relax(node.function, at, around)
     return intervals[-1].norm()
+
+
+def _readers(graph: Graph) -> dict[int, list[Entrywise]]:
+    """Per node that activations read: their functions."""
+    readers: dict[int, list[Entrywise]] = {}
+    for node in graph.nodes:
+        if isinstance(node, Activation):
+            readers.setdefault(node.source, []).append(node.function)
+    return readers
 
 
 def _tightened(

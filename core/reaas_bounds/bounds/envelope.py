@@ -12,19 +12,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from reaas_bounds.bounds.activation_beta import beta
 from reaas_bounds.bounds.row_constant import ROUNDING, reach, rounded_rows
 from reaas_bounds.graph.backward import pull_back
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Relu, Sum, sources
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Sum
 from reaas_bounds.graph.window import Window, crop
 
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """Free choices of the bound, per ReLU (node index); any make it sound.
+    """Free choices of the bound, per activation (node index); any make it sound.
 
     Attributes:
-        slopes: g in [0, 1], [1, *shape].
+        slopes: g inside the range of the function's slopes, [1, *shape].
         curvatures: K > 0, scalars.
     """
 
@@ -36,9 +37,9 @@ class Multipliers:
         slopes = {k: g.detach().clone() for k, g in self.slopes.items()}
         return Multipliers(slopes, {k: v.detach().clone() for k, v in self.curvatures.items()})
 
-    def double(self) -> Multipliers:
-        """The same in float64."""
-        slopes = {k: g.double().clamp(0, 1) for k, g in self.slopes.items()}
+    def double(self, graph: Graph) -> Multipliers:
+        """The same in float64, slopes inside the ranges of the functions of ``graph``."""
+        slopes = {k: inside(graph, k, g.double()) for k, g in self.slopes.items()}
         return Multipliers(slopes, {k: v.double() for k, v in self.curvatures.items()})
 
 
@@ -85,26 +86,22 @@ class Local:
         return cls(network, values, _drift(network, values), reach(network))
 
 
-def beta(p: Tensor, g: Tensor, z: Tensor, curvature: Tensor) -> Tensor:
-    """``sup_s p (relu(z + s) - relu(z) - g s) - K s^2`` entrywise, for g in [0, 1] and K > 0.
+def activation(graph: Graph, index: int) -> Activation:
+    """Node ``index`` of ``graph``, which is an activation."""
+    node = graph.nodes[index]
+    assert isinstance(node, Activation)
+    return node
 
-    Exact. For p > 0 the change of a ReLU is the larger of its two lines, and each makes a
-    parabola. For p < 0 it is at least any line between them; the best one makes a Huber function.
-    """
-    size = p.abs()
-    peak = size**2 / (4 * curvature)
-    rising = torch.maximum(
-        peak * (1 - g) ** 2 - size * torch.relu(-z), peak * g**2 - size * torch.relu(z)
-    )
-    gap = ((z > 0).to(g.dtype) - g).abs() * size
-    bent = torch.minimum(2 * curvature * z.abs(), gap)
-    falling = z.abs() * (gap - bent) + bent**2 / (4 * curvature)
-    return torch.where(p > 0, rising, falling)
+
+def inside(graph: Graph, index: int, slopes: Tensor) -> Tensor:
+    """``slopes`` cut off at the range of the function of node ``index``."""
+    function = activation(graph, index).function
+    return torch.maximum(torch.minimum(slopes, function.high), function.low)
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """A row after all ReLUs: norm at the image, sum of beta, norm at the output of each ReLU."""
+    """A row after all activations: norm at the image, sum of beta, norm at each one's output."""
 
     slope: Tensor
     offset: Tensor
@@ -112,41 +109,42 @@ class Relaxed:
 
 
 def relax_row(graph: Graph, values: list[Tensor], row: Tensor, chosen: Multipliers) -> Relaxed:
-    """Pull ``row`` [1, d] back to the image, every ReLU replaced by its line; any dtype."""
+    """Pull ``row`` [1, d] back to the image, every activation replaced by its line; any dtype."""
     sizes: dict[int, Tensor] = {}
     offsets: list[Tensor] = [row.new_zeros(())]
 
-    def through_relu(index: int, p: Tensor, window: Window | None) -> Tensor:
-        z = crop(values[sources(graph.nodes[index])[0]], window)
+    def through(index: int, p: Tensor, window: Window | None) -> Tensor:
+        node = activation(graph, index)
+        z = crop(values[node.source], window)
         g, curvature = crop(chosen.slopes[index], window), chosen.curvatures[index]
         sizes[index] = p.norm()
-        offsets.append(beta(p, g, z, curvature).sum())
+        offsets.append(beta(node.function, p, g, z, curvature).sum())
         return p * g
 
     last = len(graph.nodes) - 1
     shaped = row.reshape(1, *graph.nodes[last].shape)
-    image = pull_back(graph, last, shaped, None, through_relu)  # [1, C, h, w]
+    image = pull_back(graph, last, shaped, None, through)  # [1, C, h, w]
     return Relaxed(image.norm(), torch.stack(offsets).sum(), sizes)
 
 
 def quadratic_envelope(local: Local, row: Tensor, multipliers: Multipliers) -> Envelope:
     """The envelope of ``row . (f(x + d) - f(x))`` for ``row`` [1, d]; deterministic.
 
-    Theorem: let p be a row at the output of a ReLU with input z, whose change under d is s. By
-    the definition of beta, ``p . (relu(z + s) - relu(z)) <= (p g) . s + K ||s||^2 + sum_j
-    beta(p_j, g_j; z_j, K)``. Applied from the last ReLU to the first, with ``||s_k|| <= Q_k ||d||``
+    Theorem: let p be a row at the output of an activation with input z, whose change under d is
+    s. By the definition of beta, ``p . (sigma(z + s) - sigma(z)) <= (p g) . s + K ||s||^2 + sum_j
+    beta(p_j, g_j; z_j, K)``. Applied from the last one to the first, with ``||s_k|| <= Q_k ||d||``
     and q what arrives at the image: ``c . (f(x + d) - f(x)) <= ||q|| ||d|| + sum_k K_k Q_k^2
     ||d||^2 + sum beta``. Sums of paths add their rows, so any graph will do.
 
     Evaluated in float64. Added for its rounding: that of the rows (``rounded_rows``); values off
     by ``drift`` cost ``||p|| drift``; cancellation inside beta ``ROUNDING ||p||^2 / 4K``.
     """
-    chosen = multipliers.double()
     graph = local.network.folded
+    chosen = multipliers.double(graph)
     relaxed = relax_row(graph, local.values, row, chosen)
     bent = offset = 0.0
     for index, size in relaxed.sizes.items():
-        source = sources(graph.nodes[index])[0]
+        source = activation(graph, index).source
         curvature, length = float(chosen.curvatures[index]), float(size)
         bent += curvature * local.reach[source] * local.reach[source]
         offset += length * (local.drift[source] + ROUNDING * length / (4 * curvature))
@@ -169,8 +167,9 @@ def _drift(network: Network, values: list[Tensor]) -> list[float]:
                 sums = network.norms.of_absolute(node.linear) * read + bias
                 carried = network.norms.of(node.linear) * drift[node.source]
                 drift.append(carried + ROUNDING * sums)
-            case Relu():
-                drift.append(drift[node.source])
+            case Activation():
+                sums = float(values[node.source].norm()) + float(value.norm())
+                drift.append(node.function.gain * drift[node.source] + ROUNDING * sums)
             case Sum():
                 carried = drift[node.left] + drift[node.right]
                 drift.append(carried + ROUNDING * float(value.norm()))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from reaas_bounds.graph.backward import pull_back
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Graph
+from reaas_bounds.graph.nodes import Activation, Graph
 from reaas_bounds.graph.window import Window, crop
 
 # Float32 evaluation: differences of features are good to a few 1e-6 of the feature's size.
@@ -42,8 +42,10 @@ def _floor(graph: Graph, image: Tensor, radius: float) -> Tensor:
 def jacobian(graph: Graph, values: list[Tensor]) -> Tensor:
     """Jacobian [d, C, H, W] of the feature at one image, from the ``values`` of all nodes there."""
 
-    def through_relu(index: int, rows: Tensor, window: Window | None) -> Tensor:
-        return rows * crop(values[index] > 0, window)
+    def through(index: int, rows: Tensor, window: Window | None) -> Tensor:
+        node = graph.nodes[index]
+        assert isinstance(node, Activation)
+        return rows * crop(node.function.derivative(values[node.source]), window)
 
     basis = torch.eye(values[-1].shape[1], dtype=values[-1].dtype)
-    return pull_back(graph, len(graph.nodes) - 1, basis, None, through_relu)
+    return pull_back(graph, len(graph.nodes) - 1, basis, None, through)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.centre import Centre, Interval
+from reaas_bounds.graph.activation import Entrywise
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.nodes import Affine, Input, Relu, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Input, Sum
 
 
 def ibp_bound(centre: Centre, radii: Tensor) -> Tensor:
     """``B(r) >= max ||f(x + d) - f(x)||_2`` over ``||d||_2 <= r``, [n]; deterministic.
 
     Theorem: every activation's change is enclosed by an interval: exact for the first affine map
-    (norm of the row times r), then ``|W|`` times the half-width, ReLU at both ends; the 2-norm of
-    the last intervals' farthest ends bounds the change of the feature.
+    (norm of the row times r), then ``|W|`` times the half-width, the image under each activation;
+    the 2-norm of the last intervals' farthest ends bounds the change of the feature.
     """
     intervals: list[Interval] = []
     for index in range(len(centre.graph.nodes)):
@@ -35,8 +35,8 @@ def propagate(centre: Centre, index: int, intervals: list[Interval], radii: Tens
             return Interval(-size, size).widened(centre.scale(index))
         case Affine():
             return _through(node.linear, intervals[node.source]).widened(centre.scale(index))
-        case Relu():
-            return _rectified(intervals[node.source], centre.values[node.source])
+        case Activation():
+            return _image(node.function, intervals[node.source], centre.values[node.source])
         case Sum():
             total = intervals[node.left] + intervals[node.right]
             return total.widened(centre.scale(index))
@@ -52,9 +52,8 @@ def _through(linear: LinearMap, interval: Interval) -> Interval:
     return Interval(middle - half, middle + half)
 
 
-def _rectified(interval: Interval, at: Tensor) -> Interval:
-    """Change of ``max(z, 0)`` when z moves from ``at`` inside ``interval``: both ends, monotone."""
-    value = torch.relu(at)
-    return Interval(
-        torch.relu(at + interval.lower) - value, torch.relu(at + interval.upper) - value
-    )
+def _image(function: Entrywise, interval: Interval, at: Tensor) -> Interval:
+    """Change of the function when its argument moves from ``at`` inside ``interval``."""
+    lower, upper = function.image(at + interval.lower, at + interval.upper)
+    value = function.value(at)
+    return Interval(lower - value, upper - value)

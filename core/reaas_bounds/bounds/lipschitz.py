@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Node, Relu, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum
 from reaas_bounds.norms.operator import OperatorNorms
 
 # Covers what the norms' own proofs leave out: sums and products of a few hundred float64 numbers
 # here, kernels multiplied by 1/std or by a batch normalisation (4 roundings an entry).
 RELATIVE_ROUNDING = 1e-9
+
+Slopes = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,56 @@ class LipschitzConstant:
     layer_norms: tuple[float, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Maps W_1, ..., W_n with activations between: ``slopes[k]`` is the range after k maps."""
+
+    maps: tuple[LinearMap, ...] = ()
+    slopes: tuple[Slopes, ...] = ((1.0, 1.0),)
+
+    def then(self, node: Node) -> Chain:
+        """The chain with ``node`` at its end."""
+        match node:
+            case Affine():
+                return Chain((*self.maps, node.linear), (*self.slopes, (1.0, 1.0)))
+            case Activation():
+                last = _both(self.slopes[-1], node.function.slopes)
+                return Chain(self.maps, (*self.slopes[:-1], last))
+            case _:
+                return self
+
+    def after(self, node: Node) -> Chain:
+        """The chain with ``node`` in front."""
+        match node:
+            case Affine():
+                return Chain((node.linear, *self.maps), ((1.0, 1.0), *self.slopes))
+            case Activation():
+                first = _both(self.slopes[0], node.function.slopes)
+                return Chain(self.maps, (first, *self.slopes[1:]))
+            case _:
+                return self
+
+
+def _both(a: Slopes, b: Slopes) -> Slopes:
+    """Range of the products of a slope of each."""
+    products = [x * y for x in a for y in b]
+    return min(products), max(products)
+
+
+def _largest(slopes: Slopes) -> float:
+    return max(abs(slopes[0]), abs(slopes[1]))
+
+
 def lipschitz_constant(graph: Graph, norms: OperatorNorms) -> LipschitzConstant:
     """The smaller of the two constants; deterministic.
 
-    Theorem (layer product): ReLU is 1-Lipschitz, so L <= prod ||W_k||; at a sum of two paths
-    their constants add. Theorem (averaged operators, Combettes & Pesquet, SIAM J. Math. Data
-    Sci. 2020, Prop. 5.5): every slope of ReLU is (1 + e)/2 with |e| <= 1, so a chain of n affine
-    maps has L <= 2^-(n-1) * sum over all ways to cut W_n ... W_1 into consecutive blocks of the
-    product of the blocks' norms. Chains between branch points are bounded so.
+    Theorem (layer product): a function with slopes in [a, b] is max(|a|, |b|)-Lipschitz, so L is
+    at most the product of these and of ||W_k||; at a sum of two paths their constants add.
+    Theorem (averaged operators, Combettes & Pesquet, SIAM J. Math. Data Sci. 2020, Prop. 5.5):
+    every such slope is C + R e with C = (a + b)/2, R = (b - a)/2, |e| <= 1. So a chain of n affine
+    maps has L at most the sum over all ways to cut W_n ... W_1 into consecutive blocks of the
+    product of the blocks' norms, times R where it is cut and |C| where it is not (1/2 both for
+    ReLU). Chains between branch points are bounded so.
     """
     product = prefix_constants(graph, norms, layer_product)[-1]
     averaged = prefix_constants(graph, norms, averaged_operators)[-1]
@@ -49,22 +93,20 @@ def lipschitz_constant(graph: Graph, norms: OperatorNorms) -> LipschitzConstant:
 def prefix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> list[float]:
     """Per node k a constant of the map image -> h_k: chains by ``bound``, sums of paths added."""
     consumers = graph.consumers
-    # Constant up to the last branch point, and the affine maps since then.
+    # Constant up to the last branch point, and what follows since then.
     states: list[Path] = []
     constants: list[float] = []
     for index, node in enumerate(graph.nodes):
         match node:
             case Input():
-                state: Path = (1.0, ())
-            case Affine():
+                state: Path = (1.0, Chain())
+            case Affine() | Activation():
                 constant, chain = states[node.source]
-                state = (constant, (*chain, node.linear))
-            case Relu():
-                state = states[node.source]
+                state = (constant, chain.then(node))
             case Sum():
-                state = (constants[node.left] + constants[node.right], ())
+                state = (constants[node.left] + constants[node.right], Chain())
         constants.append(state[0] * bound(state[1], norms))
-        states.append(state if len(consumers[index]) == 1 else (constants[-1], ()))
+        states.append(state if len(consumers[index]) == 1 else (constants[-1], Chain()))
     return constants
 
 
@@ -72,41 +114,41 @@ def suffix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> l
     """Per node k a constant of the map h_k -> feature; the mirror image of the prefixes."""
     consumers = graph.consumers
     last = len(graph.nodes) - 1
-    states: dict[int, Path] = {last: (1.0, ())}
+    states: dict[int, Path] = {last: (1.0, Chain())}
     for index in range(last - 1, -1, -1):
-        paths = [_before(graph.nodes[reader], states[reader]) for reader in consumers[index]]
+        paths = [
+            (states[reader][0], states[reader][1].after(graph.nodes[reader]))
+            for reader in consumers[index]
+        ]
         if len(paths) == 1:
             states[index] = paths[0]
         else:
-            states[index] = (sum(c * bound(chain, norms) for c, chain in paths), ())
+            states[index] = (sum(c * bound(chain, norms) for c, chain in paths), Chain())
     return [states[k][0] * bound(states[k][1], norms) for k in range(last + 1)]
 
 
-def _before(node: Node, after: Path) -> Path:
-    """The path from an input of ``node`` on, from the path from its output on."""
-    constant, chain = after
-    return (constant, (node.linear, *chain)) if isinstance(node, Affine) else after
+def layer_product(chain: Chain, norms: OperatorNorms) -> float:
+    """``prod ||W_k||`` and of the gains of the activations; 1 for an empty chain."""
+    gains = math.prod(_largest(slopes) for slopes in chain.slopes)
+    return gains * math.prod(norms.of(linear) for linear in chain.maps)
 
 
-def layer_product(chain: Sequence[LinearMap], norms: OperatorNorms) -> float:
-    """``prod ||W_k||`` of a chain W_1, ReLU, W_2, ..., W_n; 1 for an empty one."""
-    return math.prod(norms.of(linear) for linear in chain)
+def averaged_operators(chain: Chain, norms: OperatorNorms) -> float:
+    """The averaged-operator constant of a chain; 1 for an empty one.
 
-
-def averaged_operators(chain: Sequence[LinearMap], norms: OperatorNorms) -> float:
-    """The averaged-operator constant of a chain W_1, ReLU, W_2, ..., W_n; 1 for an empty one.
-
-    The sum over all 2^(n-1) cuts is a recursion over the end of the last block:
-    ``S_j = sum_{i <= j} S_{i-1} ||W_j ... W_i||``, ``L = 2^-(n-1) S_n``.
+    The sum over all 2^(n-1) cuts is a recursion over the end of the last block: with ``S_0 = 1``,
+    ``S_j = sum_{i < j} S_i R_i |C_{i+1}| ... |C_{j-1}| ||W_j ... W_{i+1}||`` and R_0 = 1.
     """
-    if not chain:
-        return 1.0
-    sums = [1.0]
-    for end in range(1, len(chain) + 1):
-        blocks = [norms.of(*chain[start:end]) for start in range(end)]
-        sums.append(sum(s * block for s, block in zip(sums, blocks, strict=True)))
-    return math.ldexp(sums[-1], 1 - len(chain))
+    sums = [_largest(chain.slopes[0])]  # S_i R_i
+    for end in range(1, len(chain.maps) + 1):
+        total, uncut = 0.0, 1.0
+        for start in range(end - 1, -1, -1):
+            total += sums[start] * uncut * norms.of(*chain.maps[start:end])
+            uncut *= abs(sum(chain.slopes[start])) / 2
+        low, high = chain.slopes[end]
+        sums.append(total * ((high - low) / 2 if end < len(chain.maps) else _largest((low, high))))
+    return sums[-1]
 
 
-Path = tuple[float, tuple[LinearMap, ...]]
-ChainBound = Callable[[Sequence[LinearMap], OperatorNorms], float]
+Path = tuple[float, Chain]
+ChainBound = Callable[[Chain, OperatorNorms], float]

@@ -10,14 +10,15 @@ import math
 import torch
 from torch import Tensor
 
-from reaas_bounds.bounds.envelope import Multipliers, relax_row
+from reaas_bounds.bounds.envelope import Multipliers, activation, inside, relax_row
+from reaas_bounds.graph.activation import Entrywise, TwoSlope
 from reaas_bounds.graph.backward import pull_back
-from reaas_bounds.graph.nodes import Graph, sources
+from reaas_bounds.graph.nodes import Graph
 from reaas_bounds.graph.window import Window, crop, embed
 
 # Bisection steps for the curvature of one layer: elementwise work, far below one convolution.
 HALVINGS = 10
-# First step of every slope (they live in [0, 1]) and of the logarithm of every curvature; each
+# First step of every slope (most live in [0, 1]) and of the logarithm of every curvature; each
 # step after it is shorter by DECAY. At small radii the start is better than any step away from it.
 SLOPE_STEP = 0.08
 CURVATURE_STEP = 0.1
@@ -54,7 +55,7 @@ def search_multipliers(
         signs = [DECAY**step * gradient.sign() for gradient in gradients]
         with torch.no_grad():
             for k, sign in zip(slopes, signs, strict=False):
-                slopes[k].sub_(SLOPE_STEP * sign).clamp_(0, 1)
+                slopes[k].copy_(inside(graph, k, slopes[k] - SLOPE_STEP * sign))
             for k, sign in zip(logs, signs[len(slopes) :], strict=True):
                 logs[k].sub_(CURVATURE_STEP * sign)
     return best
@@ -71,7 +72,7 @@ def _envelope_at(
     relaxed = relax_row(graph, values, row, chosen)
     total = relaxed.slope * radius + relaxed.offset
     for index, curvature in chosen.curvatures.items():
-        budget = reach[sources(graph.nodes[index])[0]] * radius
+        budget = reach[activation(graph, index).source] * radius
         total = total + curvature * budget * budget
     return total
 
@@ -79,28 +80,38 @@ def _envelope_at(
 def start_multipliers(
     graph: Graph, values: list[Tensor], row: Tensor, reach: list[float], radius: float
 ) -> Multipliers:
-    """The best multipliers of every layer by itself, from the last to the first.
-
-    A neuron with p > 0 is best on the ramp that is 0 below ``-p / 4K``, 1 above ``p / 4K`` and
-    linear between; one with p < 0 on its own line, where its beta is 0.
-    """
+    """The best multipliers of every layer by itself, from the last to the first."""
     slopes: dict[int, Tensor] = {}
     curvatures: dict[int, Tensor] = {}
 
-    def through_relu(index: int, p: Tensor, window: Window | None) -> Tensor:
-        source = sources(graph.nodes[index])[0]
-        z = crop(values[source], window)
-        rising = p.clamp_min(0)
-        curvature = _curvature(rising, z, reach[source] * radius)
-        width = (rising / (4 * curvature)).clamp_min(TINY)
-        g = (0.5 + z / (2 * width)).clamp(0, 1)
-        curvatures[index], slopes[index] = curvature, embed(g, window, graph.nodes[index].shape)
+    def through(index: int, p: Tensor, window: Window | None) -> Tensor:
+        node = activation(graph, index)
+        z, budget = crop(values[node.source], window), reach[node.source] * radius
+        curvatures[index], g = _start(node.function, p, z, budget)
+        slopes[index] = embed(g, window, node.shape)
         return p * g
 
     last = len(graph.nodes) - 1
     shaped = row.reshape(1, *graph.nodes[last].shape)
-    pull_back(graph, last, shaped, None, through_relu)
+    pull_back(graph, last, shaped, None, through)
     return Multipliers(slopes, curvatures)
+
+
+def _start(function: Entrywise, p: Tensor, z: Tensor, budget: float) -> tuple[Tensor, Tensor]:
+    """Curvature and slopes of one layer for rows ``p`` at its output.
+
+    A ReLU with p > 0 is best on the ramp that is 0 below ``-p / 4K``, 1 above ``p / 4K`` and
+    linear between; one with p < 0 on its own line, where its beta is 0.
+    """
+    match function:
+        case TwoSlope():
+            rest = 1 - function.alpha
+            rising = (rest * p).clamp_min(0)
+            curvature = _curvature(rising, z, budget)
+            width = (rising / (4 * curvature)).clamp_min(TINY)
+            return curvature, function.alpha + rest * (0.5 + z / (2 * width)).clamp(0, 1)
+        case _:
+            raise TypeError(f"no start for {function.name}")
 
 
 def _curvature(rising: Tensor, z: Tensor, budget: float) -> Tensor:

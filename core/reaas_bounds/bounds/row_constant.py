@@ -12,7 +12,7 @@ from reaas_bounds.bounds.lipschitz import (
 )
 from reaas_bounds.graph.backward import pull_back
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Affine, sources
+from reaas_bounds.graph.nodes import Activation, Affine, sources
 from reaas_bounds.graph.window import Window
 
 # Relative rounding of one product with a map, in units of the map's absolute values: 200 times
@@ -33,23 +33,26 @@ def row_constants(network: Network, rows: Tensor) -> Tensor:
     ``c . (f(x) - f(y)) <= constant * ||x - y||_2`` for all images, rounding included.
 
     Theorem (averaged operators with the row in front, cf. Combettes & Pesquet, SIAM J. Math. Data
-    Sci. 2020): the change of a ReLU is ``(s + E s) / 2`` with s the change of its input and E
-    diagonal, ``|E| <= 1``. So a row p at its output is worth at most
-    ``p . s / 2 + ||p|| ||s|| / 2``, and ``||s|| <= Q ||x - y||``. Pulling back to the image with
-    slope 1/2 everywhere gives ``||q|| + sum_k ||p_k|| Q_k / 2``.
+    Sci. 2020): the change of an activation is ``C s + R E s`` with s the change of its input, E
+    diagonal, ``|E| <= 1``, and C, R = 1/2 for a ReLU. So a row p at its output is worth at most
+    ``(p C) . s + ||p R|| ||s||``, and ``||s|| <= Q ||x - y||``. Pulling back to the image with
+    slopes C everywhere gives ``||q|| + sum_k ||p_k R|| Q_k``.
     """
     graph, known = network.folded, reach(network)
     sizes: dict[int, Tensor] = {}
     total = torch.zeros(len(rows), dtype=torch.float64)
 
-    def through_relu(index: int, pulled: Tensor, window: Window | None) -> Tensor:
+    def through(index: int, pulled: Tensor, window: Window | None) -> Tensor:
+        node = graph.nodes[index]
+        assert isinstance(node, Activation)
         sizes[index] = pulled.flatten(1).norm(dim=1)  # [m]
-        total.add_(sizes[index] * known[index] / 2)
-        return pulled / 2
+        worst = pulled * node.function.spread  # [m, *window]
+        total.add_(worst.flatten(1).norm(dim=1) * known[node.source])
+        return pulled * node.function.centre
 
     last = len(graph.nodes) - 1
     shaped = rows.reshape(len(rows), *graph.nodes[last].shape)
-    image = pull_back(graph, last, shaped, None, through_relu)  # [m, C, h, w]
+    image = pull_back(graph, last, shaped, None, through)  # [m, C, h, w]
     total += image.flatten(1).norm(dim=1) + rounded_rows(network, known, rows.norm(dim=1), sizes)
     return total * (1 + ROUNDING)
 
@@ -61,7 +64,7 @@ def rounded_rows(
 
     A row p pulled through W is off by at most ``ROUNDING || |W| || ||p||``, and what it meets
     there is at most ``Q ||d||``. ``size`` [m]: norms of the rows at the feature; ``sizes``: at the
-    output of each ReLU that they passed with slopes in [0, 1].
+    output of each activation that they passed with slopes in its range.
     """
     nodes, norms = network.folded.nodes, network.norms
     lengths = [torch.zeros_like(size) for _ in nodes]
@@ -69,7 +72,13 @@ def rounded_rows(
     total = torch.zeros_like(size)
     for index in range(len(nodes) - 1, 0, -1):
         node, length = nodes[index], sizes.get(index, lengths[index])
-        gain = norms.of_absolute(node.linear) if isinstance(node, Affine) else 1.0
+        match node:
+            case Affine():
+                gain = norms.of_absolute(node.linear)
+            case Activation():
+                gain = node.function.gain
+            case _:
+                gain = 1.0
         for source in sources(node):
             lengths[source] = lengths[source] + gain * length
             total += ROUNDING * gain * known[source] * length

@@ -1,5 +1,6 @@
-"""ONNX file -> the engine's own graph of affine maps, ReLUs and sums."""
+"""ONNX file -> the engine's own graph of affine maps, activations and sums."""
 
+from reaas_bounds.graph.activation import Entrywise, TwoSlope
 from reaas_bounds.graph.linear import LinearMap, compose
 from reaas_bounds.graph.network import (
     LinearOp,
@@ -8,20 +9,22 @@ from reaas_bounds.graph.network import (
     SeparableResize,
     load_network,
 )
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Node, Relu, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum
 
 __all__ = [
+    "Activation",
     "Affine",
+    "Entrywise",
     "Graph",
     "Input",
     "LinearMap",
     "LinearOp",
     "Network",
     "Node",
-    "Relu",
     "ReplicateChannels",
     "SeparableResize",
     "Sum",
+    "TwoSlope",
     "compose",
     "load_network",
 ]

@@ -6,23 +6,23 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Relu, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Sum
 from reaas_bounds.graph.window import Window, embed, union, widen
 
-# What a ReLU (node index) makes of rows [m, *window] at its output: rows at its input.
-ThroughRelu = Callable[[int, Tensor, Window | None], Tensor]
+# What an activation (node index) makes of rows [m, *window] at its output: rows at its input.
+ThroughActivation = Callable[[int, Tensor, Window | None], Tensor]
 
 
 def pull_back(
-    graph: Graph, index: int, rows: Tensor, window: Window | None, through_relu: ThroughRelu
+    graph: Graph, index: int, rows: Tensor, window: Window | None, through: ThroughActivation
 ) -> Tensor:
     """Rows [m, *window] of node ``index`` as rows [m, C, H, W] of the image."""
-    found = pull_back_to_window(graph, index, rows, window, through_relu)
+    found = pull_back_to_window(graph, index, rows, window, through)
     return embed(*found, graph.nodes[0].shape)
 
 
 def pull_back_to_window(
-    graph: Graph, index: int, rows: Tensor, window: Window | None, through_relu: ThroughRelu
+    graph: Graph, index: int, rows: Tensor, window: Window | None, through: ThroughActivation
 ) -> tuple[Tensor, Window | None]:
     """The same in the window of the image outside of which they are zero; norms need no more."""
     pending: dict[int, tuple[Tensor, Window | None]] = {index: (rows, window)}
@@ -45,8 +45,8 @@ def pull_back_to_window(
         match node:
             case Affine():
                 send(node.source, *node.linear.pull(values, place))
-            case Relu():
-                send(node.source, through_relu(current, values, place), place)
+            case Activation():
+                send(node.source, through(current, values, place), place)
             case Sum():
                 send(node.left, values, place)
                 send(node.right, values, place)

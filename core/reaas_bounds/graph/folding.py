@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Node, Relu, Sum, sources
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum, sources
 from reaas_bounds.graph.simplify import simplified
 
 
@@ -47,8 +47,8 @@ def relocated(node: Node, position: dict[int, int]) -> Node:
             return node
         case Affine():
             return Affine(position[node.source], node.linear, node.bias, node.bias_magnitude)
-        case Relu():
-            return Relu(position[node.source], node.shape)
+        case Activation():
+            return Activation(position[node.source], node.shape, node.function)
         case Sum():
             return Sum(position[node.left], position[node.right], node.shape)
 

@@ -1,4 +1,4 @@
-"""The engine's own form of an encoder: a graph of affine maps, ReLUs and sums."""
+"""The engine's own form of an encoder: a graph of affine maps, activations and sums."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from reaas_bounds.graph.activation import Entrywise
 from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.window import Shape
 
@@ -39,11 +40,12 @@ class Affine:
 
 
 @dataclass(frozen=True, eq=False)
-class Relu:
-    """``max(h, 0)`` entrywise."""
+class Activation:
+    """``function(h)`` entrywise."""
 
     source: int
     shape: Shape
+    function: Entrywise
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ class Sum:
     shape: Shape
 
 
-Node = Input | Affine | Relu | Sum
+Node = Input | Affine | Activation | Sum
 
 
 def sources(node: Node) -> tuple[int, ...]:
@@ -63,7 +65,7 @@ def sources(node: Node) -> tuple[int, ...]:
     match node:
         case Input():
             return ()
-        case Affine() | Relu():
+        case Affine() | Activation():
             return (node.source,)
         case Sum():
             return (node.left, node.right)
@@ -93,8 +95,8 @@ class Graph:
                     values.append(x)
                 case Affine():
                     values.append(node.linear.apply(values[node.source]) + node.bias)
-                case Relu():
-                    values.append(torch.relu(values[node.source]))
+                case Activation():
+                    values.append(node.function.value(values[node.source]))
                 case Sum():
                     values.append(values[node.left] + values[node.right])
         return values
@@ -104,8 +106,16 @@ class Graph:
         return self.activations(x)[-1]
 
     def cast(self, dtype: torch.dtype) -> Graph:
-        """The same graph with weights and biases of another type."""
-        return self._changed(lambda tensor: tensor.to(dtype))
+        """The same graph with weights, biases and functions of another type."""
+        changed = self._changed(lambda tensor: tensor.to(dtype))
+        return Graph(
+            tuple(
+                replace(node, function=node.function.cast(dtype))
+                if isinstance(node, Activation)
+                else node
+                for node in changed.nodes
+            )
+        )
 
     def magnitudes(self) -> Graph:
         """The graph of absolute weights, with ``bias_magnitude`` for biases."""

@@ -1,4 +1,4 @@
-"""One function per ONNX operator: what it means as affine maps, ReLUs and sums.
+"""One function per ONNX operator: what it means as affine maps, activations and sums.
 
 Opset 13 to the newest known to ``onnx``. An option that is not listed is as unsupported as an
 unknown operator; defaults follow the ONNX specification.
@@ -16,9 +16,10 @@ from onnx import helper
 from torch import Tensor
 
 from reaas_bounds.errors import InvalidModelError, UnsupportedOperatorError
+from reaas_bounds.graph.activation import RELU
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.maps import Convolution, Dense, Reshape, Scaling
-from reaas_bounds.graph.nodes import Relu, Sum
+from reaas_bounds.graph.nodes import Activation, Sum
 from reaas_bounds.graph.onnx_file import check_activation, label, read_tensor
 from reaas_bounds.graph.window import Shape
 
@@ -154,7 +155,7 @@ def _batch_normalization(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _relu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     _options(node)
-    builder.push(node, Relu(builder.source(node), builder.shape(node)))
+    builder.push(node, Activation(builder.source(node), builder.shape(node), RELU))
 
 
 def _add(builder: GraphBuilder, node: onnx.NodeProto) -> None:

@@ -1,0 +1,112 @@
+"""Entrywise functions between affine maps: their values, their slopes, the image of an interval."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class Entrywise(ABC):
+    """A function applied to every entry by itself.
+
+    Attributes:
+        name: the ONNX operator, for messages.
+        low, high: every difference quotient lies in [low, high]; broadcastable to one activation
+            (scalars, or one number per channel).
+        turning: points besides the ends where an interval may have its smallest or largest value.
+        relative_error, absolute_error: the float32 value that ONNX Runtime computes for an exact
+            float32 argument is within ``relative_error |value| + absolute_error``, per entry.
+    """
+
+    name: str
+    low: Tensor
+    high: Tensor
+    turning: tuple[float, ...] = ()
+    relative_error: float = 0.0
+    absolute_error: float = 0.0
+
+    @abstractmethod
+    def value(self, z: Tensor) -> Tensor:
+        """The function at ``z`` [n, *shape]."""
+
+    @abstractmethod
+    def derivative(self, z: Tensor) -> Tensor:
+        """Its slope at ``z``; one of the two at a kink."""
+
+    @abstractmethod
+    def bends(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Where the function is no straight line on [lower, upper] (bool [n, *shape])."""
+
+    @abstractmethod
+    def cast(self, dtype: torch.dtype) -> Entrywise:
+        """The same with parameters of another type."""
+
+    def image(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value on [lower, upper], each [n, *shape]."""
+        ends = self.value(lower), self.value(upper)
+        smallest, largest = torch.minimum(*ends), torch.maximum(*ends)
+        for point in self.turning:
+            inside = (lower < point) & (point < upper)
+            there = self.value(torch.full_like(lower, point))
+            smallest = torch.where(inside, torch.minimum(smallest, there), smallest)
+            largest = torch.where(inside, torch.maximum(largest, there), largest)
+        return smallest, largest
+
+    @property
+    def centre(self) -> Tensor:
+        """C of the averaged form: a change is ``C t + R e``, ``|e| <= |t|``."""
+        return (self.low + self.high) / 2
+
+    @property
+    def spread(self) -> Tensor:
+        """R of the averaged form, >= 0."""
+        return (self.high - self.low) / 2
+
+    @property
+    def slopes(self) -> tuple[float, float]:
+        """The range of slopes over all channels."""
+        return float(self.low.min()), float(self.high.max())
+
+    @property
+    def gain(self) -> float:
+        """Lipschitz constant of the function."""
+        low, high = self.slopes
+        return max(-low, high)
+
+
+class TwoSlope(Entrywise):
+    """``z`` above zero, ``alpha z`` below: ReLU (0), LeakyRelu, PRelu, Abs (-1), identity (1).
+
+    ``alpha`` is a scalar or one number per channel, [C, 1, 1]; ``sigma(z) = alpha z + (1 - alpha)
+    relu(z)`` carries every fact about ReLU over.
+    """
+
+    turning = (0.0,)
+
+    def __init__(self, alpha: Tensor, name: str) -> None:
+        self.alpha, self.name = alpha, name
+        self.low, self.high = alpha.clamp_max(1.0), alpha.clamp_min(1.0)
+        # One product, unless it is exact.
+        exact = bool(((alpha == 0) | (alpha.abs() == 1)).all())
+        self.relative_error = 0.0 if exact else 2.0**-23
+
+    def value(self, z: Tensor) -> Tensor:
+        """``max(z, 0) + alpha min(z, 0)``."""
+        return torch.relu(z) + self.alpha * z.clamp_max(0.0)
+
+    def derivative(self, z: Tensor) -> Tensor:
+        """1 above zero, else alpha."""
+        return torch.where(z > 0, torch.ones_like(z), self.alpha.to(z.dtype))
+
+    def bends(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Where the kink lies inside."""
+        return (lower < 0) & (upper > 0) & (self.alpha != 1)
+
+    def cast(self, dtype: torch.dtype) -> TwoSlope:
+        """The same with alpha of another type."""
+        return TwoSlope(self.alpha.to(dtype), self.name)
+
+
+RELU = TwoSlope(torch.zeros((), dtype=torch.float64), "Relu")
