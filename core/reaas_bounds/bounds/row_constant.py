@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -38,23 +40,39 @@ def row_constants(network: Network, rows: Tensor) -> Tensor:
     ``(p C) . s + ||p R|| ||s||``, and ``||s|| <= Q ||x - y||``. Pulling back to the image with
     slopes C everywhere gives ``||q|| + sum_k ||p_k R|| Q_k``.
     """
-    graph, known = network.folded, reach(network)
+    known = reach(network)
     sizes: dict[int, Tensor] = {}
     total = torch.zeros(len(rows), dtype=torch.float64)
+
+    def meet(index: int, pulled: Tensor, worst: Tensor, budget: float) -> None:
+        sizes[index] = pulled.flatten(1).norm(dim=1)  # [m]
+        total.add_(worst.flatten(1).norm(dim=1) * budget)
+
+    image = averaged_rows(network, known, rows, meet)  # [m, C, h, w]
+    total += image.flatten(1).norm(dim=1) + rounded_rows(network, known, rows.norm(dim=1), sizes)
+    return total * (1 + ROUNDING)
+
+
+# What is done with rows p at the output of an activation (node index): p, p R, and Q.
+Meet = Callable[[int, Tensor, Tensor, float], None]
+
+
+def averaged_rows(network: Network, known: list[float], rows: Tensor, meet: Meet) -> Tensor:
+    """Rows [m, d] pulled back to the image [m, C, h, w] with slope C through every activation.
+
+    ``known``: Q per node; ``meet`` is called at every activation on the way.
+    """
+    graph = network.folded
 
     def through(index: int, pulled: Tensor, window: Window | None) -> Tensor:
         node = graph.nodes[index]
         assert isinstance(node, Activation)
-        sizes[index] = pulled.flatten(1).norm(dim=1)  # [m]
-        worst = pulled * node.function.spread  # [m, *window]
-        total.add_(worst.flatten(1).norm(dim=1) * known[node.source])
+        meet(index, pulled, pulled * node.function.spread, known[node.source])
         return pulled * node.function.centre
 
     last = len(graph.nodes) - 1
     shaped = rows.reshape(len(rows), *graph.nodes[last].shape)
-    image = pull_back(graph, last, shaped, None, through)  # [m, C, h, w]
-    total += image.flatten(1).norm(dim=1) + rounded_rows(network, known, rows.norm(dim=1), sizes)
-    return total * (1 + ROUNDING)
+    return pull_back(graph, last, shaped, None, through)
 
 
 def rounded_rows(
