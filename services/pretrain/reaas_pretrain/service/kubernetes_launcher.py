@@ -1,0 +1,188 @@
+"""Runs as Kubernetes Jobs.
+
+Rights that the service's account needs in the namespace: jobs create, get, delete; pods list;
+pods/log get. Jobs are looked at one by one at every round of the supervisor: a lost watch has
+nothing to catch up with, and there are few runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from reaas_runtime import ConfigurationError
+from urllib3.exceptions import HTTPError
+
+from reaas_pretrain.service.kubernetes_job import CONTAINER, job, job_name
+from reaas_pretrain.service.launcher import End, LaunchError, Outcome, last_line
+from reaas_pretrain.service.run import Run
+from reaas_pretrain.service.settings import KubernetesSettings, PretrainSettings
+from reaas_pretrain.service.store import OUTPUT, RunStore
+
+_TIMEOUT_S = 10.0
+# Output is copied this often: it is for people, and the API server has better things to do.
+_OUTPUT_EVERY_S = 5.0
+_LONGEST_OUTPUT = 4 << 20
+_NOT_FOUND, _CONFLICT, _BAD_REQUEST = 404, 409, 400
+
+
+class KubernetesLauncher:
+    """Runs as Indexed Jobs; they go on while the service is away."""
+
+    name = "kubernetes"
+    outlives_service = True
+
+    def __init__(
+        self,
+        store: RunStore,
+        api: client.ApiClient,
+        settings: KubernetesSettings,
+        max_restarts: int,
+    ) -> None:
+        self._store = store
+        # The generated classes' annotations forbid plain objects, and say that all may be None.
+        self._batch: Any = client.BatchV1Api(api)
+        self._core: Any = client.CoreV1Api(api)
+        self._settings, self._max_restarts = settings, max_restarts
+        self._copied_at: dict[str, float] = {}
+
+    def start(self, run: Run) -> None:
+        """As `Launcher.start`."""
+        body = job(run, self._settings, self._max_restarts)
+        with _asking("its job cannot be made"):
+            try:
+                self._batch.create_namespaced_job(
+                    self._settings.namespace, body, _request_timeout=_TIMEOUT_S
+                )
+            except ApiException as error:
+                if error.status != _CONFLICT:
+                    raise
+                if self._read(run).metadata.deletion_timestamp is not None:
+                    why = "the job of its last attempt is still being deleted"
+                    raise LaunchError(why) from error
+
+    def look(self, run: Run) -> Outcome | None:
+        """As `Launcher.look`."""
+        with _asking("its job cannot be looked at"):
+            try:
+                found = self._read(run)
+            except ApiException as error:
+                if error.status == _NOT_FOUND:
+                    return Outcome(End.DIED, "its job was deleted")
+                raise
+            ended = {c.type: c for c in found.status.conditions or () if c.status == "True"}
+            over = bool(ended.keys() & {"Complete", "Failed"})
+            self._copy_output(run, last=over)
+        if "Complete" in ended:
+            return Outcome(End.SUCCEEDED)
+        if "Failed" in ended:
+            return Outcome(End.FAILED, self._why(run, ended["Failed"]))
+        return None
+
+    def stop(self, run: Run, *, force: bool) -> None:
+        """As `Launcher.stop`."""
+        # Foreground: the job is there until its pods are gone, so that no two attempts meet.
+        options: dict[str, Any] = {"propagation_policy": "Foreground"}
+        if force:
+            options["grace_period_seconds"] = 0
+        with _asking("its job cannot be deleted"):
+            try:
+                self._batch.delete_namespaced_job(
+                    job_name(run.id),
+                    self._settings.namespace,
+                    _request_timeout=_TIMEOUT_S,
+                    **options,
+                )
+            except ApiException as error:
+                if error.status != _NOT_FOUND:
+                    raise
+
+    def _read(self, run: Run) -> Any:
+        return self._batch.read_namespaced_job(
+            job_name(run.id), self._settings.namespace, _request_timeout=_TIMEOUT_S
+        )
+
+    def _why(self, run: Run, condition: Any) -> str:
+        said = last_line(self._store.directory(run.id) / OUTPUT)
+        about = ": ".join(filter(None, (condition.reason, condition.message)))
+        return f"{said} ({about})" if said else about
+
+    def _copy_output(self, run: Run, *, last: bool) -> None:
+        """Bring the run's output up to date with what the pods of the first node printed."""
+        now = time.monotonic()
+        if not last and now - self._copied_at.get(run.id, -_OUTPUT_EVERY_S) < _OUTPUT_EVERY_S:
+            return
+        self._copied_at[run.id] = now
+        selector = f"batch.kubernetes.io/job-name={job_name(run.id)}"
+        pods = self._core.list_namespaced_pod(
+            self._settings.namespace,
+            label_selector=f"{selector},batch.kubernetes.io/job-completion-index=0",
+            _request_timeout=_TIMEOUT_S,
+        )
+        output = self._store.directory(run.id) / OUTPUT
+        for pod in sorted(pods.items, key=lambda pod: pod.metadata.creation_timestamp):
+            append_output(output, pod.metadata.name, self._log_of(pod.metadata.name))
+        if last:
+            del self._copied_at[run.id]
+
+    def _log_of(self, pod: str) -> list[str]:
+        """Whole lines that a pod has printed; none while its container is being made."""
+        try:
+            response = self._core.read_namespaced_pod_log(
+                pod,
+                self._settings.namespace,
+                container=CONTAINER,
+                limit_bytes=_LONGEST_OUTPUT,
+                _preload_content=False,
+                _request_timeout=_TIMEOUT_S,
+            )
+        except ApiException as error:
+            if error.status in (_BAD_REQUEST, _NOT_FOUND):
+                return []
+            raise
+        text: str = response.data.decode(errors="replace")
+        return text[: text.rfind("\n") + 1].splitlines(keepends=True)
+
+
+def append_output(output: Path, pod: str, lines: list[str]) -> None:
+    """Append what is new of the lines of `pod` below a line with its name.
+
+    Pods of one run follow each other: only the last one in the file can have more to say.
+    """
+    header = f"--- pod {pod}\n"
+    known = output.read_text(errors="replace") if output.exists() else ""
+    _, found, copied = known.rpartition(header)
+    if found and "--- pod " in copied:
+        return
+    new = lines[copied.count("\n") :] if found else [header, *lines]
+    if lines and new:
+        with output.open("a") as file:
+            file.writelines(new)
+
+
+def connect(settings: PretrainSettings, store: RunStore) -> KubernetesLauncher:
+    """A launcher in the cluster that this pod, or KUBECONFIG, is in. Raises ConfigurationError."""
+    try:
+        config.load_config()  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        raise ConfigurationError(
+            f"launcher is kubernetes, but there is no cluster: {error}; run in a pod with a "
+            "service account, or set KUBECONFIG"
+        ) from error
+    return KubernetesLauncher(store, client.ApiClient(), settings.kubernetes, settings.max_restarts)
+
+
+@contextmanager
+def _asking(what: str) -> Iterator[None]:
+    """Refusals and lost connections of the API server as LaunchError."""
+    try:
+        yield
+    except ApiException as error:
+        raise LaunchError(f"{what}: {error.status} {error.reason}") from error
+    except HTTPError as error:
+        raise LaunchError(f"{what}: {error}") from error
