@@ -2,36 +2,24 @@
 
 The client compares features that were computed in float32; a certificate has to hold for those.
 
-Theorem behind both functions: an inner product of k terms evaluated in any order, with or without
-fused multiply-add, is within ``gamma_k |w|.|h|`` of the exact one, ``gamma_k = k u / (1 - k u)``,
-u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). So a node ``W h + b`` adds
-at most ``gamma_k || |W| |h| + |b| ||_2`` to the error, and the rest of the network multiplies it
-by at most its Lipschitz constant. Deterministic. Assumes IEEE float32 products that are summed
-directly: no Winograd or FFT convolution, no TF32, no half precision, no overflow.
+Theorem behind all functions: a node adds the rounding of its own sums (see `summation`) to the
+error of what it reads, and the rest of the network multiplies the 2-norm of that by at most its
+Lipschitz constant. Deterministic. Assumes IEEE float32 products that are summed directly, in any
+order: no Winograd or FFT convolution, no TF32, no half precision, no overflow.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from reaas_bounds.bounds.lipschitz import averaged_operators, prefix_constants, suffix_constants
+from reaas_bounds.bounds.row_constant import ROUNDING
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum, sources
-from reaas_bounds.norms.matrix import gamma
+from reaas_bounds.measurement import Measurement
+from reaas_bounds.propagation import Propagation, Sizes, prefixes
 
-UNIT_32 = 2.0**-24  # unit roundoff of float32
-# Added to the length of every inner product: bias, fused multiplications by 1/std or by a batch
-# normalisation's factor (whose own computation takes four roundings), one division.
-SLACK_TERMS = 8
-# uint8 / 255 or uint8 * (1/255) in float32.
-INPUT_TERMS = 3
-# Float64 rounding of this analysis itself.
-MARGIN = 1 + 1e-9
+# Float64 rounding of this analysis itself, and float32 rounding of its coefficients.
+MARGIN = 1 + 1e-6
 _OFFSET = torch.tensor([0.0, 1.0], dtype=torch.float64)
 
 
@@ -41,160 +29,84 @@ def float32_error(network: Network) -> tuple[float, float]:
     The sizes ``||h||`` are bounded by their value at the black image plus a Lipschitz constant
     times ``||x||_2``. Includes the rounding of uint8/255 and of a float32 resize.
     """
+    known = Propagation.of(network)
     black = torch.zeros(1, *network.input_shape, dtype=torch.float64)
     values = network.executed.activations(black)
-    prefix, model = _prefixes(network), _Model.of(network)
     # Everything below is linear in (slope, offset), so both travel as one tensor [2].
     sizes = [
         torch.tensor([p, float(v.norm())], dtype=torch.float64)
-        for p, v in zip(prefix, values, strict=True)
+        for p, v in zip(prefixes(network), values, strict=True)
     ]
 
-    def products(index: int, node: Affine, error: Tensor) -> Tensor:
+    def sums(index: int, error: Tensor) -> Tensor:
+        node, (magnitude, total) = known.affine(index), known.rounding[index].largest
         bias = float(node.bias_magnitude.expand(node.shape).norm())
-        read = sizes[node.source] + error
-        return model.absolute[index] * read + bias * _OFFSET
+        products = known.absolute[index] * sizes[node.source] + bias * _OFFSET
+        return magnitude * products + total * sizes[index] + known.drift(index) * error
 
     image = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    total = model.accumulated(image, _OFFSET, products, lambda index, error: sizes[index] + error)
+    added = known.added(Sizes(image, _OFFSET, sums, lambda index, error: sizes[index] + error))
+    total = _weighted(known.suffix, added)
     return float(total[0]) * MARGIN, float(total[1]) * MARGIN
 
 
 def float32_error_at(network: Network, x: Tensor) -> Tensor:
     """``||feature_float32(x) - f(x)||_2`` is at most this, [n], for images x [n, C, H, W].
 
-    The sums ``|W| |h| + |b|`` are measured at x, in float32: they are close to those of ONNX
-    Runtime, whose h and ours are both within the error so far of the exact one; a sum of positive
-    terms is itself good to ``gamma_k``. Far below what ``float32_error`` says for all x.
+    The sums ``|W| |h| + |b|`` and ``W h + b`` are measured at x, in float32: they are close to
+    those of ONNX Runtime, whose h and ours are both within the error so far of the exact one.
+    Far below what ``float32_error`` says for all x, and grows by at most its slope with the
+    distance from x. The same bits for x in any batch.
     """
-    # One image at a time: float32 kernels differ with the size of the batch, and the answer to a
-    # query must not depend on what else is in its batch.
-    model = _Model.of(network)
-    found = [_error_at(network, model, image[None]) for image in x]
-    return torch.cat(found) if found else x.new_zeros(0)
+    measurement = Measurement.of(network)
+    suffix = measurement.propagation.suffix
+    found = [_weighted(suffix, measurement.at(group).added) for group in measurement.groups(x)]
+    return torch.cat([*found, x.new_zeros(0)])[: len(x)] * MARGIN
 
 
-def _error_at(network: Network, model: _Model, x: Tensor) -> Tensor:
-    """The bound [1] for one image [1, C, H, W]."""
-    graph, magnitudes = network.executed_float32
-    values = graph.activations(x.float())
+def float32_row_error_at(network: Network, x: Tensor, rows: Tensor) -> Tensor:
+    """``|c . (feature_float32(x) - f(x))|`` is at most this, [m], for rows c [m, d] at one image.
 
-    def products(index: int, node: Affine, error: Tensor) -> Tensor:
-        magnitude = magnitudes.nodes[index]
-        assert isinstance(magnitude, Affine)
-        sums = magnitude.linear.apply(values[node.source].abs()) + magnitude.bias
-        relative = 2 * gamma(node.linear.terms + SLACK_TERMS, UNIT_32)
-        drift = 2 * model.absolute[index] * error
-        return _norms(sums) * (1 + relative) + drift
-
-    def size(index: int, error: Tensor) -> Tensor:
-        return _norms(values[index]) + 2 * error
-
-    norm = _norms(x)
-    return model.accumulated(norm, torch.ones_like(norm), products, size) * MARGIN
-
-
-def _norms(values: Tensor) -> Tensor:
-    norms: Tensor = values.double().flatten(1).norm(dim=1)
-    return norms
+    ``x`` [1, C, H, W]. Never above ``||c|| float32_error_at``: the last layer counts as ``|c|``
+    times its rounding, entry by entry, and what was added before it counts with ``||c W||``
+    instead of ``||c|| ||W||``. Grows by at most ``||c||`` times the slope of ``float32_error``
+    with the distance from x.
+    """
+    measurement = Measurement.of(network)
+    [group] = measurement.groups(x)
+    measured, known = measurement.at(group), measurement.propagation
+    added = torch.stack(measured.added)[:, 0]  # [nodes]
+    own = measured.own[0]  # [d]
+    lengths = rows.norm(dim=1)  # [m]
+    constants = lengths[:, None] * torch.tensor(known.suffix, dtype=torch.float64)  # [m, nodes]
+    constants = torch.minimum(constants, _constants_by_row(network, known, rows, lengths))
+    # Of the last node only its own sums have a direction; the drift of its inputs has none.
+    last = rows.abs() @ own + lengths * (added[-1] - own.norm())
+    last = torch.minimum(last, lengths * added[-1])
+    return torch.mv(constants[:, :-1], added[:-1]).add(last).mul(MARGIN)
 
 
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """Per executed node: constants of what follows it, of itself, and of its absolute weights."""
-
-    graph: Graph
-    suffix: list[float]
-    gain: list[float]
-    absolute: list[float]
-
-    @classmethod
-    def of(cls, network: Network) -> _Model:
-        linear = [n.linear if isinstance(n, Affine) else None for n in network.executed.nodes]
-        gain = [_gain(network, node) for node in network.executed.nodes]
-        absolute = [1.0 if w is None else network.norms.of_absolute(w) for w in linear]
-        return cls(network.executed, _suffixes(network), gain, absolute)
-
-    def accumulated(
-        self,
-        image: Tensor,
-        one: Tensor,
-        products: Callable[[int, Affine, Tensor], Tensor],
-        size: Callable[[int, Tensor], Tensor],
-    ) -> Tensor:
-        """Sum over all nodes of the error that each adds, times the constant of what follows.
-
-        ``image``: norm of the image; ``one``: the number 1 in the same form.
-        ``products(index, node, error)``: bound of ``|| |W| |h| + |b| ||`` for float32 values h
-        within ``error`` of the exact ones.
-        ``size(index, error)``: norm of the float32 value of node ``index``.
-        """
-        errors = [gamma(INPUT_TERMS, UNIT_32) * image]
-        total = self.suffix[0] * errors[0]
-        for index, node in enumerate(self.graph.nodes[1:], start=1):
-            match node:
-                case Affine():
-                    carried = self.gain[index] * errors[node.source]
-                    added = torch.zeros_like(carried)
-                    if node.linear.terms > 0:  # else a reshape or a copy: exact
-                        relative = gamma(node.linear.terms + SLACK_TERMS, UNIT_32)
-                        added = relative * products(index, node, errors[node.source])
-                case Activation():
-                    carried = self.gain[index] * errors[node.source]
-                    added = _of_activation(node, size(index, carried), one)
-                case Sum():
-                    carried = errors[node.left] + errors[node.right]
-                    added = UNIT_32 * size(index, carried)
-                case Input():
-                    raise AssertionError("the input is node 0")
-            errors.append(carried + added)
-            total = total + self.suffix[index] * added
-        return total
+def _weighted(constants: list[float], added: list[Tensor]) -> Tensor:
+    """Sum over the nodes of what each adds, times the constant of what follows it."""
+    terms = (constant * part for constant, part in zip(constants, added, strict=True))
+    return sum(terms, torch.zeros_like(added[0]))
 
 
-def _of_activation(node: Activation, size: Tensor, one: Tensor) -> Tensor:
-    """Rounding of the function itself, for values of norm ``size``."""
-    function = node.function
-    absolute = function.absolute_error * math.sqrt(math.prod(node.shape))
-    return function.relative_error * size + absolute * one
+def _constants_by_row(
+    network: Network, known: Propagation, rows: Tensor, lengths: Tensor
+) -> Tensor:
+    """Per row c and node a constant of its value -> ``c . feature``, [m, nodes].
 
-
-def _gain(network: Network, node: Node) -> float:
-    """Lipschitz constant of one node in each of its inputs."""
-    match node:
-        case Affine():
-            return network.norms.of(node.linear)
-        case Activation():
-            return node.function.gain
-        case _:
-            return 1.0
-
-
-def _prefixes(network: Network) -> list[float]:
-    """Per executed node a Lipschitz constant of image -> its value."""
-    folded = prefix_constants(network.folded, network.norms, averaged_operators)
-    constants: list[float] = []
-    for index, node in enumerate(network.executed.nodes):
-        if index in network.folded_position:
-            constants.append(folded[network.folded_position[index]])
-        else:
-            gain = _gain(network, node)
-            constants.append(gain * sum(constants[source] for source in sources(node)))
-    return constants
-
-
-def _suffixes(network: Network) -> list[float]:
-    """Per executed node a Lipschitz constant of its value -> feature."""
-    folded = suffix_constants(network.folded, network.norms, averaged_operators)
-    nodes, consumers = network.executed.nodes, network.executed.consumers
-    constants = [1.0] * len(nodes)
-    for index in range(len(nodes) - 1, -1, -1):
-        if index in network.folded_position:
-            constants[index] = folded[network.folded_position[index]]
-            continue
-        constants[index] = 0.0
-        for reader in consumers[index]:
-            node = nodes[reader]
-            gain = _gain(network, node)
-            constants[index] += gain * constants[reader]
+    ``||c W||`` times the constant of value -> what W, the affine end of the network, reads;
+    infinite for the nodes of W itself.
+    """
+    pulled, absolute, index = rows, lengths, len(known.gain) - 1
+    while index != known.head:
+        node = known.affine(index)
+        pulled = node.linear.adjoint(pulled.reshape(len(rows), *node.shape))
+        absolute = known.absolute[index] * absolute
+        index = node.source
+    sizes = pulled.flatten(1).norm(dim=1) + ROUNDING * absolute  # [m]
+    constants: Tensor = sizes[:, None] * torch.tensor(known.to_head, dtype=torch.float64)
+    constants[:, known.head + 1 :] = torch.inf
     return constants

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from reaas_bounds import SeparableResize, certified_constants, load_network
-from reaas_bounds.rounding import float32_error, float32_error_at
+from reaas_bounds.graph.maps import Dense
+from reaas_bounds.graph.nodes import Affine
+from reaas_bounds.norms.matrix import gamma
+from reaas_bounds.rounding import float32_error, float32_error_at, float32_row_error_at
+from reaas_bounds.summation import UNIT_32, sum_rounding
 
 from tests.bounds.encoders import ENCODERS, Float32, interpolation, strided
 
@@ -25,6 +33,100 @@ def test_onnx_runtime_stays_within_both_bounds(name: str, size: float) -> None:
     everywhere = constants.float32_slope * x.flatten(1).norm(dim=1).numpy()
     assert (off <= at_x).all()
     assert (at_x <= (everywhere + constants.float32_offset) * (1 + 1e-3)).all()
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_onnx_runtime_stays_within_the_bound_of_every_row(name: str, size: float) -> None:
+    data = ENCODERS[name](1)
+    network = load_network(data)
+    random = np.random.default_rng(3)
+    images = random.uniform(-size, size, (20, *network.input_shape)).astype(np.float32)
+    x = torch.from_numpy(images.astype(np.float64))
+    off = torch.from_numpy(Float32(data)(images).astype(np.float64)) - network.forward(x)
+    rows = torch.from_numpy(random.normal(size=(50, network.feature_dim)))
+    at_x = float32_error_at(network, x)
+    for image, miss, norm in zip(x, off, at_x.tolist(), strict=True):
+        bound = float32_row_error_at(network, image[None], rows)
+        assert bool(((rows @ miss).abs() <= bound).all())
+        assert bool((bound <= rows.norm(dim=1) * norm * (1 + 1e-9)).all())
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_image_has_the_same_bits_in_any_batch(name: str) -> None:
+    network = load_network(ENCODERS[name](1))
+    x = torch.rand(37, *network.input_shape, dtype=torch.float64)
+    together = float32_error_at(network, x)
+    alone = torch.cat([float32_error_at(network, image[None]) for image in x])
+    order = torch.randperm(len(x))
+    assert torch.equal(together, alone)
+    assert torch.equal(float32_error_at(network, x[order]), together[order])
+    assert float32_error_at(network, x[:0]).shape == (0,)
+
+
+def _sum_of(weights: list[float], bias: float) -> Affine:
+    """One row of weights as a node."""
+    matrix = torch.tensor([weights], dtype=torch.float64)
+    shift = torch.tensor([bias], dtype=torch.float64)
+    return Affine(0, Dense(matrix, (len(weights),), (1,)), shift, shift.abs())
+
+
+def _bound(node: Affine, values: list[float]) -> float:
+    weights = node.linear.apply(torch.eye(len(values), dtype=torch.float64))[:, 0]
+    terms = weights * torch.tensor(values, dtype=torch.float64)
+    rounding = sum_rounding(node)
+    exact = float(terms.sum() + node.bias)
+    magnitude = float(terms.abs().sum() + node.bias_magnitude)
+    return float(rounding.magnitude * magnitude + rounding.total * abs(exact))
+
+
+_NUMBERS = st.floats(-8.0, 8.0, width=32)
+
+
+@given(terms=st.lists(st.tuples(_NUMBERS, _NUMBERS), min_size=1, max_size=60), data=st.data())
+def test_a_float32_sum_stays_within_its_rounding_in_any_order(
+    terms: list[tuple[float, float]], data: st.DataObject
+) -> None:
+    bias = data.draw(_NUMBERS)
+    node = _sum_of([weight for weight, _ in terms], bias)
+    products = [np.float32(weight) * np.float32(value) for weight, value in terms]
+    # Largest partial sums: all of one sign first.
+    worst = sorted(products, key=float, reverse=data.draw(st.booleans()))
+    for order in (data.draw(st.permutations(products)), worst):
+        computed = float(sum([*order, np.float32(bias)], np.float32(0)))
+        exact = sum(weight * value for weight, value in terms) + bias
+        assert abs(computed - exact) <= _bound(node, [value for _, value in terms]) + 1e-36
+
+
+def test_the_rounding_of_a_sum_is_attained_and_half_of_the_usual_one() -> None:
+    count = 1000
+    values = [1.0] + [UNIT_32] * (count - 1)  # 1 + u is 1 in float32: each addition loses u
+    *_, computed = accumulate(np.float32(value) for value in values)
+    missed = abs(float(computed) - sum(values))
+    assert missed >= 0.97 * _bound(_sum_of([1.0] * count, 0.0), values)
+    mixed = [(-1.0) ** k for k in range(count)]
+    usual = gamma(count, UNIT_32) * count
+    assert _bound(_sum_of([1.0] * count, 0.0), mixed) < 0.52 * usual
+
+
+def test_zero_weights_and_padding_do_not_round() -> None:
+    few = _sum_of([1.0, 0.0, 0.0, 2.0], 0.0)
+    many = _sum_of([1.0, 1.0, 1.0, 2.0], 0.0)
+    assert float(sum_rounding(few).magnitude) < float(sum_rounding(many).magnitude)
+
+
+def test_the_row_bound_grows_no_faster_than_the_slope_says() -> None:
+    network = load_network(strided())
+    slope, _ = float32_error(network)
+    random = torch.Generator().manual_seed(5)
+    x = torch.rand(1, *network.input_shape, dtype=torch.float64, generator=random)
+    rows = torch.randn(8, network.feature_dim, dtype=torch.float64, generator=random)
+    here = float32_row_error_at(network, x, rows)
+    for _ in range(20):
+        step = torch.randn(x.shape, dtype=torch.float64, generator=random)
+        there = float32_row_error_at(network, x + step, rows)
+        growth = rows.norm(dim=1) * slope * float(step.norm())
+        assert bool((there <= here * (1 + 1e-3) + growth).all())
 
 
 def test_bytes_divided_by_255_and_a_float32_resize_are_part_of_it() -> None:

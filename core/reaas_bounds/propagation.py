@@ -1,0 +1,201 @@
+"""How rounding errors travel through an encoder: what each node adds, and what follows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reaas_bounds.bounds.lipschitz import averaged_operators, prefix_constants, suffix_constants
+from reaas_bounds.graph.network import Network
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum, sources
+from reaas_bounds.norms.matrix import gamma
+from reaas_bounds.summation import EXACT, UNIT_32, SumRounding, additions_of, sum_rounding
+
+# uint8 / 255 or uint8 * (1/255) in float32.
+INPUT_TERMS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """Bounds of norms, as functions of a node and the error of what it reads.
+
+    ``image``: of the image; ``one``: the number 1 in the same form. ``sums(index, error)``: of
+    ``magnitude T + total |s|`` at an affine node (see `SumRounding`), for float32 values within
+    ``error`` of the exact ones. ``value(index, error)``: of the float32 value of a node.
+    """
+
+    image: Tensor
+    one: Tensor
+    sums: Callable[[int, Tensor], Tensor]
+    value: Callable[[int, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """Constants of the executed nodes.
+
+    Attributes:
+        gain: Lipschitz constant of a node in each of its inputs.
+        absolute: norm of its absolute weights (1 where it has none).
+        suffix: Lipschitz constant of the map from its value to the feature.
+        head: the node that the affine maps at the end read (the last one if there are none).
+        to_head: as ``suffix``, to the value of that node; 0 after it.
+        rounding: of its sums (exact: no affine node).
+        fused: additions behind what it reads that ONNX Runtime may run on through this node.
+    """
+
+    graph: Graph
+    gain: list[float]
+    absolute: list[float]
+    suffix: list[float]
+    head: int
+    to_head: list[float]
+    rounding: list[SumRounding]
+    fused: list[int]
+
+    @classmethod
+    def of(cls, network: Network) -> Propagation:
+        """Norms come from the network's memory; the rest is cheap."""
+        nodes = network.executed.nodes
+        head = _head(network)
+        return cls(
+            graph=network.executed,
+            gain=[_gain(network, node) for node in nodes],
+            absolute=[_absolute(network, node) for node in nodes],
+            suffix=_suffixes(network, len(nodes) - 1),
+            head=head,
+            to_head=_suffixes(network, head),
+            rounding=[sum_rounding(n) if isinstance(n, Affine) else EXACT for n in nodes],
+            fused=_fused(network.executed),
+        )
+
+    def affine(self, index: int) -> Affine:
+        """Node ``index``, which must be affine."""
+        node = self.graph.nodes[index]
+        assert isinstance(node, Affine)
+        return node
+
+    def drift(self, index: int) -> float:
+        """What one unit of error in the inputs of an affine node adds to ``Sizes.sums``."""
+        magnitude, total = self.rounding[index].largest
+        return magnitude * self.absolute[index] + total * self.gain[index]
+
+    def added(self, sizes: Sizes) -> list[Tensor]:
+        """Per node the norm of the error that it adds to what it reads. Deterministic.
+
+        Convolutions and matrix products go on adding where ONNX Runtime fuses an elementwise bias
+        or a residual sum into them: each addition can be off by u times what is added there.
+        """
+        added = [gamma(INPUT_TERMS, UNIT_32) * sizes.image]
+        errors = list(added)
+        for index, node in enumerate(self.graph.nodes[1:], start=1):
+            carried = self.gain[index] * sum(
+                (errors[source] for source in sources(node)), torch.zeros_like(sizes.image)
+            )
+            added.append(self._added(index, node, carried, errors, sizes))
+            errors.append(carried + added[-1])
+        return added
+
+    def _added(
+        self, index: int, node: Node, carried: Tensor, errors: list[Tensor], sizes: Sizes
+    ) -> Tensor:
+        further = gamma(self.fused[index], UNIT_32)
+        match node:
+            case Affine():
+                bias = float(node.bias_magnitude.expand(node.shape).norm())
+                return sizes.sums(index, errors[node.source]) + further * bias * sizes.one
+            case Activation():
+                function = node.function
+                absolute = function.absolute_error * math.sqrt(math.prod(node.shape))
+                return function.relative_error * sizes.value(index, carried) + absolute * sizes.one
+            case Sum():
+                parts = sum(
+                    (sizes.value(k, errors[k]) for k in sources(node)),
+                    torch.zeros_like(sizes.image),
+                )
+                return UNIT_32 * sizes.value(index, carried) + further * parts
+            case Input():
+                raise AssertionError("the input is node 0")
+
+
+def _fused(graph: Graph) -> list[int]:
+    """Per node the additions of the convolution or matrix product that may be fused with it.
+
+    A chain of elementwise maps behind one, and a sum of two paths that ends in it.
+    """
+    behind = [0]  # additions behind the value of each node
+    for node in graph.nodes[1:]:
+        match node:
+            case Affine():
+                own = additions_of(node)
+                behind.append(own if own else behind[node.source])
+            case Sum():
+                behind.append(max(behind[node.left], behind[node.right]))
+            case _:
+                behind.append(0)
+    return [
+        0
+        if isinstance(node, Affine) and additions_of(node)
+        else max((behind[source] for source in sources(node)), default=0)
+        for node in graph.nodes
+    ]
+
+
+def _gain(network: Network, node: Node) -> float:
+    """Lipschitz constant of one node in each of its inputs."""
+    match node:
+        case Affine():
+            return network.norms.of(node.linear)
+        case Activation():
+            return node.function.gain
+        case _:
+            return 1.0
+
+
+def _head(network: Network) -> int:
+    nodes = network.executed.nodes
+    index = len(nodes) - 1
+    while isinstance(node := nodes[index], Affine):
+        index = node.source
+    return index if index in network.folded_position else len(nodes) - 1
+
+
+def _absolute(network: Network, node: Node) -> float:
+    return network.norms.of_absolute(node.linear) if isinstance(node, Affine) else 1.0
+
+
+def prefixes(network: Network) -> list[float]:
+    """Per executed node a Lipschitz constant of image -> its value."""
+    folded = prefix_constants(network.folded, network.norms, averaged_operators)
+    constants: list[float] = []
+    for index, node in enumerate(network.executed.nodes):
+        if index in network.folded_position:
+            constants.append(folded[network.folded_position[index]])
+        else:
+            gain = _gain(network, node)
+            constants.append(gain * sum(constants[source] for source in sources(node)))
+    return constants
+
+
+def _suffixes(network: Network, last: int) -> list[float]:
+    """Per executed node a Lipschitz constant of its value -> that of node ``last``; 0 after it.
+
+    ``last`` must survive in the folded graph.
+    """
+    end = network.folded_position[last]
+    until = Graph(network.folded.nodes[: end + 1])
+    folded = suffix_constants(until, network.norms, averaged_operators)
+    nodes, consumers = network.executed.nodes, network.executed.consumers
+    constants = [0.0] * len(nodes)
+    for index in range(last, -1, -1):
+        position = network.folded_position.get(index, end + 1)
+        if position <= end:
+            constants[index] = folded[position]
+            continue
+        for reader in consumers[index]:
+            constants[index] += _gain(network, nodes[reader]) * constants[reader]
+    return constants
