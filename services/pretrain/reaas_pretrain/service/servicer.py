@@ -31,7 +31,7 @@ from reaas_pretrain.service.publisher import Publisher, export_command
 from reaas_pretrain.service.recipes import Catalogue
 from reaas_pretrain.service.run import Run, RunState, Spec, now
 from reaas_pretrain.service.settings import PretrainSettings
-from reaas_pretrain.service.store import RunStore, new_run_id
+from reaas_pretrain.service.store import RunStore
 from reaas_pretrain.service.supervisor import Supervisor
 from reaas_pretrain.service.watching import Watcher
 
@@ -231,7 +231,7 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
             )
         created = now()
         run = Run(
-            id=new_run_id(created),
+            id=self.store.new_id(created),
             client_id=call.client_id,
             request_id=request_id,
             spec=spec,

@@ -12,9 +12,8 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import shutil
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -24,7 +23,8 @@ from reaas_runtime import ConfigurationError, DomainError, Reason
 from reaas_pretrain.service.run import Run, RunState
 
 RUN, RECIPE, TRAINING, OUTPUT = "run.json", "recipe.toml", "training", "output.log"
-_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+_ID = re.compile(r"\d{8}-\d{6}-\d{6}")
+_TICK = timedelta(microseconds=1)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = structlog.get_logger("reaas.runs")
@@ -70,6 +70,14 @@ class RunStore:
     def directory(self, run_id: str) -> Path:
         """Where a run lies."""
         return self.root / run_id
+
+    def new_id(self, created: datetime) -> str:
+        """An id larger than all others, fit for the name of a file or a Kubernetes object."""
+        newest = max((*self._runs, *self._broken), default="")
+        while (run_id := f"{created:%Y%m%d-%H%M%S-%f}") <= newest:
+            # The clock was set back, or has not moved on.
+            created = datetime.strptime(f"{newest}+0000", "%Y%m%d-%H%M%S-%f%z") + _TICK
+        return run_id
 
     def create(self, run: Run, recipe_toml: str) -> None:
         """Add a run: its directory appears at once or not at all. Raises DomainError."""
@@ -130,11 +138,6 @@ class RunStore:
             self._broken[directory.name] = message
         else:
             self._runs[run.id] = run
-
-
-def new_run_id(created: datetime) -> str:
-    """An id that sorts by time, and is fit for the name of a file or a Kubernetes object."""
-    return f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def replace_text(path: Path, text: str) -> None:

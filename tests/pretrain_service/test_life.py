@@ -1,0 +1,148 @@
+"""The life of runs: queue, success, failure, death, cancellation, restarts of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from reaas.v1 import pretrain_pb2 as pb
+
+from tests.pretrain_service.conftest import Script
+from tests.pretrain_service.house import create, ended, get, service, until
+from tests.support.servers import scrape
+
+WAIT = "echo begun >> attempts; while [ ! -e ../../go ]; do sleep 0.02; done"
+
+
+def running(run: pb.Run) -> bool:
+    return run.state == pb.RUN_STATE_RUNNING
+
+
+async def has_begun(directory: Path, attempts: int = 1) -> None:
+    """Return when the script of a run has begun so often."""
+    async with asyncio.timeout(60):
+        while not (file := directory / "attempts").exists() or (
+            file.read_text().count("begun") < attempts
+        ):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_run_that_ends_well_succeeds(house: Path, script: Script) -> None:
+    script("echo hello; ls > seen")
+    async with service(house) as (server, stub):
+        run = await ended(stub, (await create(stub)).id)
+        assert run.state == pb.RUN_STATE_SUCCEEDED
+        assert run.reason == ""
+        assert run.create_time.ToDatetime() <= run.start_time.ToDatetime()
+        assert run.start_time.ToDatetime() <= run.end_time.ToDatetime()
+        assert "recipe.toml" in (house / "runs" / run.id / "seen").read_text()
+        samples = await scrape(server)
+        assert samples["reaas_pretrain_runs{state=SUCCEEDED}"] == 1
+        assert samples["reaas_pretrain_run_seconds_total{recipe=small}"] > 0
+
+
+async def test_an_error_of_its_own_fails_a_run_at_once(house: Path, script: Script) -> None:
+    script("echo begun >> attempts; echo working; echo 'Error: no such thing' >&2; exit 1")
+    async with service(house) as (_, stub):
+        run = await ended(stub, (await create(stub)).id)
+        assert run.state == pb.RUN_STATE_FAILED
+        assert run.reason == "Error: no such thing"
+        assert run.restarts == 0
+
+
+async def test_a_run_that_dies_again_and_again_fails_in_the_end(
+    house: Path, script: Script
+) -> None:
+    script("echo begun >> attempts; kill -9 $$")
+    async with service(house, max_restarts=2) as (_, stub):
+        run = await ended(stub, (await create(stub)).id)
+        assert run.state == pb.RUN_STATE_FAILED
+        assert run.reason == "its process was killed by signal 9, after 2 restarts"
+        assert (house / "runs" / run.id / "attempts").read_text().count("begun") == 3
+
+
+async def test_no_more_runs_at_once_than_allowed_and_the_oldest_first(
+    house: Path, script: Script
+) -> None:
+    script(WAIT)
+    async with service(house, max_running=2) as (_, stub):
+        runs = [(await create(stub)).id for _ in range(3)]
+        for run_id in sorted(runs)[:2]:
+            await until(stub, run_id, running)
+        waiting = await get(stub, sorted(runs)[2])
+        assert waiting.state == pb.RUN_STATE_QUEUED
+        (house / "go").touch()
+        for run_id in runs:
+            assert (await ended(stub, run_id)).state == pb.RUN_STATE_SUCCEEDED
+
+
+async def test_cancelling(house: Path, script: Script) -> None:
+    """One that waits, one that runs, and one that has ended."""
+    script(WAIT)
+    async with service(house) as (_, stub):
+        first, second = sorted([(await create(stub)).id for _ in range(2)])
+        await has_begun(house / "runs" / first)
+        waiting = (await stub.CancelRun(pb.CancelRunRequest(run_id=second))).run
+        assert waiting.state == pb.RUN_STATE_CANCELLED
+        assert (await stub.CancelRun(pb.CancelRunRequest(run_id=first))).run.cancelling
+        assert (await ended(stub, first)).state == pb.RUN_STATE_CANCELLED
+        again = (await stub.CancelRun(pb.CancelRunRequest(run_id=first))).run
+        assert again.state == pb.RUN_STATE_CANCELLED
+        assert not again.cancelling
+        assert not (house / "runs" / second / "attempts").exists()
+
+
+async def test_a_process_that_ignores_sigterm_is_killed(house: Path, script: Script) -> None:
+    script(f"trap '' TERM; {WAIT}")
+    async with service(house, cancel_grace_s=0.2) as (_, stub):
+        run = await create(stub)
+        await has_begun(house / "runs" / run.id)
+        await stub.CancelRun(pb.CancelRunRequest(run_id=run.id))
+        assert (await ended(stub, run.id)).state == pb.RUN_STATE_CANCELLED
+
+
+async def test_runs_end_with_the_service_and_go_on_at_its_next_start(
+    house: Path, script: Script
+) -> None:
+    script(f"echo $$ > pid; {WAIT}")
+    async with service(house) as (_, stub):
+        run = await create(stub)
+        waiting = await create(stub)
+        await has_begun(house / "runs" / run.id)
+    pid = int((house / "runs" / run.id / "pid").read_text())
+    assert not Path(f"/proc/{pid}").exists()
+    async with service(house) as (_, stub):
+        await has_begun(house / "runs" / run.id, attempts=2)
+        assert (await get(stub, run.id)).restarts == 0, "a stop is no failure of the run"
+        (house / "go").touch()
+        for run_id in (run.id, waiting.id):
+            assert (await ended(stub, run_id)).state == pb.RUN_STATE_SUCCEEDED
+
+
+async def test_a_run_that_was_being_cancelled_does_not_go_on(house: Path, script: Script) -> None:
+    script(f"trap '' TERM; {WAIT}")
+    async with service(house, cancel_grace_s=0.3) as (_, stub):
+        run = await create(stub)
+        await has_begun(house / "runs" / run.id)
+        await stub.CancelRun(pb.CancelRunRequest(run_id=run.id))
+    async with service(house) as (_, stub):
+        assert (await ended(stub, run.id)).state == pb.RUN_STATE_CANCELLED
+
+
+async def test_a_killed_process_goes_on_and_the_reason_says_so(house: Path, script: Script) -> None:
+    script(f"echo $$ > pid; {WAIT}")
+    async with service(house) as (_, stub):
+        run = await create(stub)
+        directory = house / "runs" / run.id
+        await has_begun(directory)
+        os.kill(int((directory / "pid").read_text()), signal.SIGKILL)
+        await has_begun(directory, attempts=2)
+        assert (await until(stub, run.id, running)).restarts == 1
+        os.killpg(os.getpgid(int((directory / "pid").read_text())), signal.SIGKILL)
+        await has_begun(directory, attempts=3)
+        (house / "go").touch()
+        done = await ended(stub, run.id)
+        assert done.state == pb.RUN_STATE_SUCCEEDED
+        assert done.restarts == 2
