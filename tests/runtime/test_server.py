@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from reaas.v1 import model_pb2
 from reaas.v1.encoder_pb2_grpc import EncoderServiceStub, add_EncoderServiceServicer_to_server
 from reaas_runtime import ConfigurationError, RunningServer, ServiceSettings, start_server
+from reaas_runtime.health import LIVE
 from reaas_runtime.keys import add_key
 
 from tests.runtime.toy import Toy, request, toy_settings
@@ -86,6 +87,7 @@ async def test_serving_only_after_warm_up(models_dir: Path) -> None:
     try:
         for service in ("", NAME):
             assert await health_of(server, service) == NOT_SERVING
+        assert await health_of(server, LIVE) == SERVING, "loading is no reason to restart"
         server.servicer.warm.set()
         await server.wait_ready()
         async with asyncio.timeout(10):
@@ -123,6 +125,7 @@ async def test_drain_order(models_dir: Path) -> None:
         async with asyncio.timeout(10):
             while await health_of(server) != NOT_SERVING:
                 await asyncio.sleep(0.01)
+        assert await health_of(server, LIVE) == SERVING, "draining is no reason to restart"
         assert (await stub.GetInfo(model_pb2.GetInfoRequest())).service == NAME
         await asyncio.sleep(0.8)
         assert not draining.done()

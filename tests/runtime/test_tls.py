@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from reaas.v1 import model_pb2
 from reaas.v1.encoder_pb2_grpc import EncoderServiceStub, add_EncoderServiceServicer_to_server
 from reaas_runtime import ConfigurationError, start_server
@@ -66,6 +67,21 @@ async def test_tls_is_one_switch(
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await service_name(server.address, credentials)
             assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_probes_need_no_tls_and_reach_nothing_else(
+    models_dir: Path, tls: dict[str, Any]
+) -> None:
+    """The probes of Kubernetes speak plain text."""
+    async with running(toy_settings(models_dir, **tls, health_port=0), Toy) as server:
+        address = f"127.0.0.1:{server.health.port}"
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            reply = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await service_name(address, None)
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_clients_may_have_to_show_a_certificate(

@@ -9,11 +9,12 @@ from wsgiref.simple_server import WSGIServer
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from reaas_runtime.errors import ConfigurationError
+from reaas_runtime.health import Health
 from reaas_runtime.identity import ApiKeys
 from reaas_runtime.interceptor import CallInterceptor
 from reaas_runtime.metering import Meter
@@ -45,7 +46,7 @@ class RunningServer(Generic[S]):
         self._server = grpc.aio.server(
             interceptors=[self._interceptor], options=channel_options(settings)
         )
-        self._health = health.aio.HealthServicer()
+        self.health = Health(servicer.descriptor.full_name, settings)
         self._metrics: WSGIServer | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -59,11 +60,11 @@ class RunningServer(Generic[S]):
         await self.servicer.start()
         name = self.servicer.descriptor.full_name
         register(self.servicer, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.health.add_to(self._server)
         reflection.enable_server_reflection(
             (name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
-        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self.health.start()
         self.port = self._bind()
         self._metrics, _ = self._start_metrics()
         self.metrics_port = self._metrics.server_port
@@ -80,7 +81,7 @@ class RunningServer(Generic[S]):
         """NOT_SERVING; serve on a while; end calls within the grace; free the models."""
         seconds = self.settings.drain_seconds if drain_seconds is None else drain_seconds
         _log.info("draining", drain_seconds=seconds, grace_seconds=self.settings.grace_seconds)
-        await self._health.enter_graceful_shutdown()
+        await self.health.drain()
         await asyncio.sleep(seconds)
         self._interceptor.draining = True
         self.servicer.drain()
@@ -98,6 +99,7 @@ class RunningServer(Generic[S]):
     async def close(self) -> None:
         """Cut off what still runs, then free ports, workers and models."""
         await self._server.stop(None)
+        await self.health.close()
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait({self._watcher})
@@ -108,14 +110,12 @@ class RunningServer(Generic[S]):
 
     async def _watch_models(self) -> None:
         """Look for models and keys again and again; a failure is logged and tried again."""
-        serving = health_pb2.HealthCheckResponse.SERVING
-        not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
         while True:
             try:
                 await asyncio.to_thread(self.servicer.refresh)
             except Exception:
                 _log.exception("models could not be looked for")
-            await self._report(serving if self.servicer.usable else not_serving)
+            await self.health.report(serving=self.servicer.usable)
             await asyncio.sleep(self.settings.model_poll_s)
             self._reload_keys()
 
@@ -129,10 +129,6 @@ class RunningServer(Generic[S]):
     def _take_keys(self, keys: ApiKeys) -> None:
         self._interceptor.keys = keys
         self.meter.know_clients(keys.client_ids)
-
-    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", self.servicer.descriptor.full_name):
-            await self._health.set(name, status)
 
     def _bind(self) -> int:
         address = f"{self.settings.host}:{self.settings.port}"

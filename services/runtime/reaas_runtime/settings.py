@@ -41,6 +41,9 @@ class ServerSettings(BaseSettings):
     """Address of the Prometheus endpoint. It shows client ids, hence loopback."""
     metrics_port: Port = 9464
     """Port of the Prometheus endpoint; 0 lets the system choose."""
+    health_port: Port | None = None
+    """Plain-text port on the same address that answers grpc.health.v1 and nothing else: for probes
+    that cannot speak TLS, as those of Kubernetes. None: only the service's own port answers."""
     models_dir: Path = Path("models")
     """Model repository: <name>/<version>/{model.onnx,manifest.json}."""
     model_poll_s: PositiveFloat = 5.0
