@@ -110,12 +110,14 @@ async def service(house: Path, **changes: Any) -> AsyncIterator[tuple[Server, An
 
 async def create(stub: Any, spec: pb.RunSpec = SPEC, **fields: Any) -> pb.Run:
     """A new run."""
-    return (await stub.CreateRun(pb.CreateRunRequest(spec=spec, **fields))).run
+    reply: pb.CreateRunResponse = await stub.CreateRun(pb.CreateRunRequest(spec=spec, **fields))
+    return reply.run
 
 
 async def get(stub: Any, run_id: str) -> pb.Run:
     """A run as it is now."""
-    return (await stub.GetRun(pb.GetRunRequest(run_id=run_id))).run
+    reply: pb.GetRunResponse = await stub.GetRun(pb.GetRunRequest(run_id=run_id))
+    return reply.run
 
 
 async def until(stub: Any, run_id: str, reached: Callable[[pb.Run], bool]) -> pb.Run:
