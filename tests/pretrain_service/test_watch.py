@@ -74,8 +74,8 @@ async def test_a_stopping_service_lets_watchers_go(house: Path, script: Script) 
     script("sleep 60")
     async with service(house, grace_seconds=60.0) as (server, stub):
         run = await create(stub)
-        watching = stub.WatchRun(pb.WatchRunRequest(run_id=run.id))
-        assert (await watching.read()).run.id == run.id
+        watching = aiter(stub.WatchRun(pb.WatchRunRequest(run_id=run.id)))
+        assert (await anext(watching)).run.id == run.id
         async with asyncio.timeout(20):
             await server.drain(0.0)
         error = await refused(rest(watching))
