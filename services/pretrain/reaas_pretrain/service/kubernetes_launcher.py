@@ -168,13 +168,21 @@ def append_output(output: Path, pod: str, lines: list[str]) -> None:
 def connect(settings: PretrainSettings, store: RunStore) -> KubernetesLauncher:
     """A launcher in the cluster that this pod, or KUBECONFIG, is in. Raises ConfigurationError."""
     try:
-        config.load_config()  # type: ignore[no-untyped-call]
+        _load_config()
     except config.ConfigException as error:
         raise ConfigurationError(
             f"launcher is kubernetes, but there is no cluster: {error}; run in a pod with a "
             "service account, or set KUBECONFIG"
         ) from error
     return KubernetesLauncher(store, client.ApiClient(), settings.kubernetes, settings.max_restarts)
+
+
+def _load_config() -> None:
+    """The cluster of the pod that this is, else the one that KUBECONFIG names."""
+    try:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        config.load_kube_config()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -265,8 +265,12 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
 def make_launcher(settings: PretrainSettings, store: RunStore, catalogue: Catalogue) -> Launcher:
     """The launcher that the settings name. Raises ConfigurationError."""
     if settings.launcher == "kubernetes":
-        # Imported here: the client is an extra, and takes a second.
-        from reaas_pretrain.service.kubernetes_launcher import connect
-
+        try:
+            # Imported here: the client is an extra, and takes a second.
+            from reaas_pretrain.service.kubernetes_launcher import connect
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"launcher is kubernetes, but {error.name} is missing: install reaas[pretrain-k8s]"
+            ) from error
         return connect(settings, store)
     return LocalLauncher(store, train_command(store, catalogue, settings.threads))

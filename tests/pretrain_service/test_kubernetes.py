@@ -1,0 +1,296 @@
+"""Runs as Kubernetes Jobs: every object against the schema, every answer of the API server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+from kubernetes import client, config
+from reaas.v1 import pretrain_pb2 as pb
+from reaas_pretrain.service import kubernetes_launcher
+from reaas_pretrain.service.kubernetes_job import command, job, job_name
+from reaas_pretrain.service.kubernetes_launcher import KubernetesLauncher, append_output
+from reaas_pretrain.service.launcher import LaunchError
+from reaas_pretrain.service.run import Run, Spec
+from reaas_pretrain.service.settings import KubernetesSettings, Owner
+from reaas_runtime import ConfigurationError
+
+from tests.pretrain_service.cluster import Cluster, api_server
+from tests.pretrain_service.house import create, ended, get, service, until
+
+OWNER = Owner(api_version="apps/v1", kind="Deployment", name="reaas-pretrain", uid="123-abc")
+RUN = Run(
+    id="20261122-170000-000001",
+    client_id="ops",
+    spec=Spec(recipe="small", dataset="pictures"),
+    model_name="small",
+    epochs=3,
+    created=datetime(2026, 11, 22, 17, tzinfo=UTC),
+)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster that KUBECONFIG names."""
+    with api_server() as (cluster, url):
+        file = tmp_path / "kubeconfig"
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "c", "cluster": {"server": url}}],
+                    "users": [{"name": "u", "user": {"token": "t"}}],
+                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                    "current-context": "x",
+                }
+            )
+        )
+        monkeypatch.setenv("KUBECONFIG", str(file))
+        monkeypatch.setattr(config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
+        monkeypatch.setattr(kubernetes_launcher, "_OUTPUT_EVERY_S", 0.0)
+        yield cluster
+
+
+async def job_of(cluster: Cluster, run: pb.Run) -> str:
+    """Name of the run's job, once it is there."""
+    name = job_name(run.id)
+    async with asyncio.timeout(30):
+        while name not in cluster.jobs:
+            await asyncio.sleep(0.01)
+    return name
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        KubernetesSettings(),
+        KubernetesSettings(nodes=4, processes_per_node=2, gpus_per_node=2, cpu="16", owner=OWNER),
+        KubernetesSettings(cpu="1500m", memory="512Mi", gpu_resource="amd.com/gpu"),
+    ],
+)
+def test_the_job_is_valid_and_restricted(settings: KubernetesSettings) -> None:
+    made = job(RUN, settings, max_restarts=3)
+    kubernetes_validate.validate(made, "1.32", strict=True)
+    spec, pod = made["spec"], made["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert (spec["completionMode"], spec["completions"]) == ("Indexed", settings.nodes)
+    assert spec["backoffLimit"] == 3 * settings.nodes
+    # Pod Security Standard "restricted".
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert {key for volume in pod["volumes"] for key in volume.keys() - {"name"}} <= {
+        "emptyDir",
+        "persistentVolumeClaim",
+    }
+    # Beyond it.
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert pod["automountServiceAccountToken"] is False
+    limits = container["resources"]["limits"]
+    assert limits.get(settings.gpu_resource) == (
+        str(settings.gpus_per_node) if settings.gpus_per_node else None
+    )
+    owners = made["metadata"]["ownerReferences"]
+    assert [owner["uid"] for owner in owners] == (["123-abc"] if settings.owner else [])
+    [runs] = [m for m in container["volumeMounts"] if m["name"] == "runs"]
+    assert runs["subPath"] == RUN.id, "a pod sees its own run only"
+
+
+def test_nodes_meet_at_the_first_one() -> None:
+    several = " ".join(command(RUN, KubernetesSettings(nodes=3, processes_per_node=2)))
+    assert "torchrun --nnodes=3 --node-rank=$(JOB_COMPLETION_INDEX)" in several
+    assert f"--master-addr={job_name(RUN.id)}-0.reaas-pretrain-workers" in several
+    assert "--nproc-per-node=2" in several
+    assert "--standalone" in command(RUN, KubernetesSettings())
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_pod_resumes_where_there_is_a_checkpoint(tmp_path: Path, resumes: bool) -> None:
+    """The very shell line of the pod, with its directories elsewhere and echo for torchrun."""
+    (tmp_path / "training").mkdir()
+    if resumes:
+        (tmp_path / "training" / "checkpoint.pt").touch()
+    line = [part.replace("/run-dir", str(tmp_path)) for part in command(RUN, KubernetesSettings())]
+    line[line.index("torchrun")] = "echo"
+    said = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+    assert said.endswith(" --resume\n") is resumes
+    assert f"--out {tmp_path}/training" in said
+
+
+async def test_a_run_is_a_job_from_its_making_to_its_end(house: Path, cluster: Cluster) -> None:
+    async with service(house, launcher="kubernetes") as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        cluster.begin_pod(name, "pod-1")
+        output = house / "runs" / run.id / "output.log"
+        cluster.logs["pod-1"] = "reading images\nepoch 1\nepo"
+        async with asyncio.timeout(30):
+            while not output.exists():
+                await asyncio.sleep(0.01)
+        cluster.logs["pod-1"] = "reading images\nepoch 1\nepoch 2\n"
+        cluster.begin_pod(name, "pod-2", "reading images\nepoch 3\n")
+        cluster.end_job(name, "Complete", "CompletionsReached")
+        assert (await ended(stub, run.id)).state == pb.RUN_STATE_SUCCEEDED
+        assert output.read_text().splitlines() == [
+            "--- pod pod-1",
+            "reading images",
+            "epoch 1",
+            "epoch 2",
+            "--- pod pod-2",
+            "reading images",
+            "epoch 3",
+        ]
+        rights = {(method, path.split("/")[-1]) for method, path in cluster.asked}
+        assert rights == {("POST", "jobs"), ("GET", name), ("GET", "pods"), ("GET", "log")}
+
+
+async def test_a_failed_job_says_why(house: Path, cluster: Cluster) -> None:
+    async with service(house, launcher="kubernetes") as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        cluster.begin_pod(name, "pod-1", "Error: no file tiny_imagenet.npz\n")
+        message = "Job has reached the specified backoff limit"
+        cluster.end_job(name, "Failed", "BackoffLimitExceeded", message)
+        found = await ended(stub, run.id)
+        assert found.state == pb.RUN_STATE_FAILED
+        assert found.reason == (
+            f"Error: no file tiny_imagenet.npz (BackoffLimitExceeded: {message})"
+        )
+
+
+async def test_cancelling_deletes_the_job(house: Path, cluster: Cluster) -> None:
+    """The run is cancelled when the job is gone, which it is when its pods are."""
+    async with service(house, launcher="kubernetes", cancel_grace_s=0.3) as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        await stub.CancelRun(pb.CancelRunRequest(run_id=run.id))
+        async with asyncio.timeout(30):
+            while "deletionTimestamp" not in cluster.jobs[name]["metadata"]:
+                await asyncio.sleep(0.01)
+        assert (await get(stub, run.id)).cancelling
+        assert (await ended(stub, run.id)).state == pb.RUN_STATE_CANCELLED
+        assert not cluster.jobs
+
+
+async def test_a_job_that_somebody_deleted_is_made_again(house: Path, cluster: Cluster) -> None:
+    async with service(house, launcher="kubernetes") as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        del cluster.jobs[name]
+        found = await until(stub, run.id, lambda run: run.restarts == 1)
+        await job_of(cluster, run)
+        cluster.end_job(name, "Complete")
+        found = await ended(stub, run.id)
+        assert (found.state, found.restarts) == (pb.RUN_STATE_SUCCEEDED, 1)
+
+
+async def test_jobs_go_on_while_the_service_is_away(house: Path, cluster: Cluster) -> None:
+    async with service(house, launcher="kubernetes") as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+    cluster.end_job(name, "Complete")
+    async with service(house, launcher="kubernetes") as (_, stub):
+        found = await ended(stub, run.id)
+        assert (found.state, found.restarts) == (pb.RUN_STATE_SUCCEEDED, 0)
+    assert [asked for asked in cluster.asked if asked[0] == "POST"] == [
+        ("POST", "/apis/batch/v1/namespaces/reaas/jobs")
+    ]
+
+
+async def test_a_cluster_that_is_away_for_a_while_loses_nothing(
+    house: Path, cluster: Cluster
+) -> None:
+    async with service(house, launcher="kubernetes") as (server, stub):
+        running = await create(stub)
+        name = await job_of(cluster, running)
+        cluster.refuse = 503
+        asked = len(cluster.asked)
+        async with asyncio.timeout(30):
+            while len(cluster.asked) < asked + 3:
+                await asyncio.sleep(0.01)
+        assert (await get(stub, running.id)).state == pb.RUN_STATE_RUNNING
+        assert server.servicer.usable
+        cluster.refuse = None
+        cluster.end_job(name, "Complete")
+        assert (await ended(stub, running.id)).state == pb.RUN_STATE_SUCCEEDED
+
+
+async def test_a_cluster_that_refuses_a_job_is_asked_again(
+    house: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reaas_pretrain.service.supervisor._LAUNCH_AGAIN_S", 0.2)
+    cluster.refuse = 403
+    async with service(house, launcher="kubernetes") as (_, stub):
+        run = await create(stub)
+        found = await until(stub, run.id, lambda run: run.reason != "")
+        assert found.state == pb.RUN_STATE_QUEUED
+        assert found.reason == "its job cannot be made: 403 Forbidden"
+        cluster.refuse = None
+        cluster.end_job(await job_of(cluster, run), "Complete")
+        found = await ended(stub, run.id)
+        assert (found.state, found.reason) == (pb.RUN_STATE_SUCCEEDED, "")
+
+
+def test_making_a_job_twice_is_one_job(house: Path, cluster: Cluster) -> None:
+    config.load_kube_config()  # type: ignore[no-untyped-call]
+    with client.ApiClient() as api:
+        launcher = KubernetesLauncher(_NoStore(), api, KubernetesSettings(), 3)  # type: ignore[arg-type]
+        launcher.start(RUN)
+        launcher.start(RUN)
+        assert list(cluster.jobs) == [job_name(RUN.id)]
+        launcher.stop(RUN, force=False)
+        with pytest.raises(LaunchError, match="still being deleted"):
+            launcher.start(RUN)
+        launcher.stop(RUN, force=True)
+        launcher.stop(RUN, force=True)
+
+
+class _NoStore:
+    """For a launcher that is not asked for output."""
+
+
+async def test_without_a_cluster_the_service_says_so(
+    house: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "absent")
+    )
+    with pytest.raises(ConfigurationError, match="set KUBECONFIG"):
+        async with service(house, launcher="kubernetes"):
+            pass
+
+
+def test_output_of_pods_is_appended_once(tmp_path: Path) -> None:
+    file = tmp_path / "output.log"
+    append_output(file, "a", [])
+    assert not file.exists()
+    append_output(file, "a", ["1\n"])
+    append_output(file, "a", ["1\n", "2\n"])
+    append_output(file, "b", ["1\n"])
+    append_output(file, "a", ["1\n", "2\n", "3\n"])
+    append_output(file, "b", ["1\n"])
+    assert file.read_text() == "--- pod a\n1\n2\n--- pod b\n1\n"
+
+
+@pytest.mark.skipif(
+    not Path(os.environ.get("KUBECONFIG", "/nonexistent")).is_file(),
+    reason="needs a cluster: set KUBECONFIG",
+)
+def test_a_real_api_server_takes_the_job() -> None:
+    """A dry run: admission and Pod Security look at the job, nothing is made."""
+    config.load_kube_config()  # type: ignore[no-untyped-call]
+    with client.ApiClient() as api:
+        settings = KubernetesSettings(namespace="default", nodes=2, gpus_per_node=1)
+        batch: Any = client.BatchV1Api(api)
+        made = batch.create_namespaced_job("default", job(RUN, settings, 3), dry_run="All")
+        assert made.metadata.name == job_name(RUN.id)
