@@ -12,7 +12,7 @@ from reaas_bounds.graph.network import Network
 from reaas_bounds.graph.nodes import Affine, Graph
 from reaas_bounds.norms.matrix import gamma
 from reaas_bounds.propagation import Propagation, Sizes
-from reaas_bounds.summation import EXACT, EXTRA_ADDITIONS, FACTORS, UNIT_32
+from reaas_bounds.summation import EXTRA_ADDITIONS, FACTORS, UNIT_32
 
 # Images measured together: float32 kernels take a third of the time that single images take.
 GROUP = 16
@@ -22,9 +22,9 @@ _SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What every node adds to the error of each image of a group.
+    """What every node adds to the error of each image.
 
-    ``added``: per node [g]. ``own`` [g, d]: the rounding of the last node's own sums, entry by
+    ``added``: per node [n]. ``own`` [n, d]: the rounding of the last node's own sums, entry by
     entry; zeros if it has none.
     """
 
@@ -34,9 +34,9 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """The executed graph in float32 and its constants, ready to measure groups of images.
+    """The executed graph in float32 and its constants, ready to measure images.
 
-    An image's numbers are the same bits in any group: kernels always see ``group`` images, and it
+    An image's numbers are the same bits in any batch: kernels always see ``group`` images, and it
     was tried that they treat all of them alike (else groups are single images).
     """
 
@@ -57,40 +57,46 @@ class Measurement:
     def _new(cls, network: Network) -> Measurement:
         propagation = Propagation.of(network)
         values, magnitudes = network.executed_float32
-        roundings = [rounding or EXACT for rounding in propagation.rounding]
-        coefficients = [(r.magnitude.float(), r.total.float()) for r in roundings]
+        coefficients = [(r.magnitude.float(), r.total.float()) for r in propagation.rounding]
         made = cls(propagation, values, magnitudes, coefficients, GROUP)
         if made._treats_all_alike(network.input_shape):
             return made
         return cls(propagation, values, magnitudes, coefficients, 1)
 
-    def groups(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images [n, C, H, W] in groups of the one size, the last one filled up with zeros."""
-        missing = -len(x) % self.group
-        filled = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
-        return torch.split(filled, self.group) if len(x) else ()
-
     def at(self, x: Tensor) -> Measured:
-        """What the nodes add at the images x [g, C, H, W]."""
-        values = self.values.activations(x.float())
-        last = len(values) - 1
-        own = torch.zeros_like(values[last], dtype=torch.float64)
+        """What the nodes add at the images x [n, C, H, W]."""
+        count = len(x)
+        missing = max(1, -(-count // self.group)) * self.group - count
+        filled = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+        groups = [self._group(part) for part in torch.split(filled, self.group)]
+        joined = {name: torch.cat([group[name] for group in groups])[:count] for name in groups[0]}
 
         def sums(index: int, error: Tensor) -> Tensor:
-            nonlocal own
-            if self.propagation.rounding[index] is EXACT:
-                return torch.zeros_like(error)
-            rounding = self._rounding(index, values)
-            if index == last:
-                own = rounding.double()
-            return _norms(rounding) + 2 * self.propagation.drift(index) * error
+            return joined["sums", index] + 2 * self.propagation.drift(index) * error
 
         def value(index: int, error: Tensor) -> Tensor:
-            return _norms(values[index]) + 2 * error
+            return joined["value", index] + 2 * error
 
-        image = _norms(x)
-        sizes = Sizes(image, torch.ones_like(image), sums, value)
-        return Measured(self.propagation.added(sizes), own.flatten(1))
+        one = torch.ones(count, dtype=torch.float64)
+        added = self.propagation.added(Sizes(joined["value", 0], one, sums, value))
+        return Measured(added, joined["own", len(added) - 1])
+
+    def _group(self, x: Tensor) -> dict[tuple[str, int], Tensor]:
+        """At our own float32 values: norms of sums' roundings and of values, [g], by node.
+
+        "own" of the last node: its rounding itself [g, d].
+        """
+        values = self.values.activations(x.float())
+        last = len(values) - 1
+        found = {("own", last): torch.zeros_like(values[last], dtype=torch.float64)}
+        for index in self.propagation.rounded:
+            rounding = self._rounding(index, values)
+            found["sums", index] = _norms(rounding)
+            if index == last:
+                found["own", last] = rounding.double()
+        for index in self.propagation.valued:
+            found["value", index] = _norms(values[index])
+        return found
 
     def _rounding(self, index: int, values: list[Tensor]) -> Tensor:
         """``magnitude T + total |s|`` [g, *shape] of an affine node, at our own float32 values.
@@ -102,13 +108,13 @@ class Measurement:
         magnitude, total = self.coefficients[index]
         products = node.linear.apply(values[node.source].abs()) + node.bias  # T
         relative = 4 * gamma(node.linear.terms + EXTRA_ADDITIONS + FACTORS, UNIT_32)
-        return (magnitude * products + total * values[index].abs()) * (1 + relative)
+        return products.mul_(magnitude * (1 + relative)).addcmul_(values[index].abs(), total)
 
     def _treats_all_alike(self, shape: tuple[int, ...]) -> bool:
         """Whether one image gives the same bits in every place of a group."""
         image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(_SEED))
-        measured = self.at(image.double().expand(self.group, -1, -1, -1))
-        return all(bool((part == part[0]).all()) for part in (*measured.added, measured.own))
+        measured = self._group(image.double().expand(self.group, *shape))
+        return all(bool((part == part[0]).all()) for part in measured.values())
 
 
 _KNOWN: WeakKeyDictionary[Network, Measurement] = WeakKeyDictionary()

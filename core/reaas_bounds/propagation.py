@@ -45,6 +45,7 @@ class Propagation:
         head: the node that the affine maps at the end read (the last one if there are none).
         to_head: as ``suffix``, to the value of that node; 0 after it.
         rounding: of its sums (exact: no affine node).
+        bias: norm of its bias's magnitude (0: no affine node).
         fused: additions behind what it reads that ONNX Runtime may run on through this node.
     """
 
@@ -55,6 +56,7 @@ class Propagation:
     head: int
     to_head: list[float]
     rounding: list[SumRounding]
+    bias: list[float]
     fused: list[int]
 
     @classmethod
@@ -70,6 +72,7 @@ class Propagation:
             head=head,
             to_head=_suffixes(network, head),
             rounding=[sum_rounding(n) if isinstance(n, Affine) else EXACT for n in nodes],
+            bias=[_bias(node) for node in nodes],
             fused=_fused(network.executed),
         )
 
@@ -78,6 +81,23 @@ class Propagation:
         node = self.graph.nodes[index]
         assert isinstance(node, Affine)
         return node
+
+    @property
+    def rounded(self) -> list[int]:
+        """The nodes whose sums round."""
+        return [k for k, rounding in enumerate(self.rounding) if rounding is not EXACT]
+
+    @property
+    def valued(self) -> list[int]:
+        """The nodes whose values' norms decide what is added: of them, or of what reads them."""
+        nodes = self.graph.nodes
+        wanted = {0}
+        for index, node in enumerate(nodes):
+            if isinstance(node, Sum):
+                wanted.update((index, *sources(node)))
+            elif isinstance(node, Activation) and node.function.relative_error > 0:
+                wanted.add(index)
+        return sorted(wanted)
 
     def drift(self, index: int) -> float:
         """What one unit of error in the inputs of an affine node adds to ``Sizes.sums``."""
@@ -106,18 +126,19 @@ class Propagation:
         further = gamma(self.fused[index], UNIT_32)
         match node:
             case Affine():
-                bias = float(node.bias_magnitude.expand(node.shape).norm())
-                return sizes.sums(index, errors[node.source]) + further * bias * sizes.one
+                if self.rounding[index] is EXACT:
+                    return torch.zeros_like(carried)
+                bias = further * self.bias[index]
+                return sizes.sums(index, errors[node.source]) + bias * sizes.one
             case Activation():
                 function = node.function
-                absolute = function.absolute_error * math.sqrt(math.prod(node.shape))
-                return function.relative_error * sizes.value(index, carried) + absolute * sizes.one
+                added = function.absolute_error * math.sqrt(math.prod(node.shape)) * sizes.one
+                if function.relative_error > 0:
+                    added = added + function.relative_error * sizes.value(index, carried)
+                return added
             case Sum():
-                parts = sum(
-                    (sizes.value(k, errors[k]) for k in sources(node)),
-                    torch.zeros_like(sizes.image),
-                )
-                return UNIT_32 * sizes.value(index, carried) + further * parts
+                parts = [sizes.value(k, errors[k]) for k in sources(node)]
+                return UNIT_32 * sizes.value(index, carried) + further * (parts[0] + parts[1])
             case Input():
                 raise AssertionError("the input is node 0")
 
@@ -166,6 +187,12 @@ def _head(network: Network) -> int:
 
 def _absolute(network: Network, node: Node) -> float:
     return network.norms.of_absolute(node.linear) if isinstance(node, Affine) else 1.0
+
+
+def _bias(node: Node) -> float:
+    if not isinstance(node, Affine):
+        return 0.0
+    return float(node.bias_magnitude.expand(node.shape).norm())
 
 
 def prefixes(network: Network) -> list[float]:

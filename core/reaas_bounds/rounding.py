@@ -39,9 +39,8 @@ def float32_error(network: Network) -> tuple[float, float]:
     ]
 
     def sums(index: int, error: Tensor) -> Tensor:
-        node, (magnitude, total) = known.affine(index), known.rounding[index].largest
-        bias = float(node.bias_magnitude.expand(node.shape).norm())
-        products = known.absolute[index] * sizes[node.source] + bias * _OFFSET
+        source, (magnitude, total) = known.affine(index).source, known.rounding[index].largest
+        products = known.absolute[index] * sizes[source] + known.bias[index] * _OFFSET
         return magnitude * products + total * sizes[index] + known.drift(index) * error
 
     image = torch.tensor([1.0, 0.0], dtype=torch.float64)
@@ -59,24 +58,32 @@ def float32_error_at(network: Network, x: Tensor) -> Tensor:
     distance from x. The same bits for x in any batch.
     """
     measurement = Measurement.of(network)
-    suffix = measurement.propagation.suffix
-    found = [_weighted(suffix, measurement.at(group).added) for group in measurement.groups(x)]
-    return torch.cat([*found, x.new_zeros(0)])[: len(x)] * MARGIN
+    return _weighted(measurement.propagation.suffix, measurement.at(x).added) * MARGIN
 
 
 def float32_row_error_at(network: Network, x: Tensor, rows: Tensor) -> Tensor:
-    """``|c . (feature_float32(x) - f(x))|`` is at most this, [m], for rows c [m, d] at one image.
+    """``|c . (feature_float32(x) - f(x))|`` is at most this, [n, m], for rows c [n, m, d].
 
-    ``x`` [1, C, H, W]. Never above ``||c|| float32_error_at``: the last layer counts as ``|c|``
+    ``x`` [n, C, H, W]. Never above ``||c|| float32_error_at``: the last layer counts as ``|c|``
     times its rounding, entry by entry, and what was added before it counts with ``||c W||``
     instead of ``||c|| ||W||``. Grows by at most ``||c||`` times the slope of ``float32_error``
-    with the distance from x.
+    with the distance from x. The same bits for x and its rows in any batch.
     """
     measurement = Measurement.of(network)
-    [group] = measurement.groups(x)
-    measured, known = measurement.at(group), measurement.propagation
-    added = torch.stack(measured.added)[:, 0]  # [nodes]
-    own = measured.own[0]  # [d]
+    measured, known = measurement.at(x), measurement.propagation
+    added = torch.stack(measured.added, dim=1)  # [n, nodes]
+    # One image after the other: a product's last bits depend on its size.
+    found = [
+        _row_errors(network, known, own, parts, few)
+        for own, parts, few in zip(measured.own, added, rows, strict=True)
+    ]
+    return torch.stack(found) if found else rows.new_zeros(rows.shape[:2])
+
+
+def _row_errors(
+    network: Network, known: Propagation, own: Tensor, added: Tensor, rows: Tensor
+) -> Tensor:
+    """Of one image: its last node's rounding [d], what its nodes add [nodes], rows [m, d]."""
     lengths = rows.norm(dim=1)  # [m]
     constants = lengths[:, None] * torch.tensor(known.suffix, dtype=torch.float64)  # [m, nodes]
     constants = torch.minimum(constants, _constants_by_row(network, known, rows, lengths))

@@ -46,8 +46,9 @@ def test_onnx_runtime_stays_within_the_bound_of_every_row(name: str, size: float
     off = torch.from_numpy(Float32(data)(images).astype(np.float64)) - network.forward(x)
     rows = torch.from_numpy(random.normal(size=(50, network.feature_dim)))
     at_x = float32_error_at(network, x)
-    for image, miss, norm in zip(x, off, at_x.tolist(), strict=True):
-        bound = float32_row_error_at(network, image[None], rows)
+    together = float32_row_error_at(network, x, rows.expand(len(x), -1, -1))  # [n, m]
+    for image, bound, miss, norm in zip(x, together, off, at_x.tolist(), strict=True):
+        assert torch.equal(float32_row_error_at(network, image[None], rows[None])[0], bound)
         assert bool(((rows @ miss).abs() <= bound).all())
         assert bool((bound <= rows.norm(dim=1) * norm * (1 + 1e-9)).all())
 
@@ -121,10 +122,10 @@ def test_the_row_bound_grows_no_faster_than_the_slope_says() -> None:
     random = torch.Generator().manual_seed(5)
     x = torch.rand(1, *network.input_shape, dtype=torch.float64, generator=random)
     rows = torch.randn(8, network.feature_dim, dtype=torch.float64, generator=random)
-    here = float32_row_error_at(network, x, rows)
+    here = float32_row_error_at(network, x, rows[None])[0]
     for _ in range(20):
         step = torch.randn(x.shape, dtype=torch.float64, generator=random)
-        there = float32_row_error_at(network, x + step, rows)
+        there = float32_row_error_at(network, x + step, rows[None])[0]
         growth = rows.norm(dim=1) * slope * float(step.norm())
         assert bool((there <= here * (1 + 1e-3) + growth).all())
 
