@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from reaas_pretrain import evaluate, search
 from reaas_pretrain.__main__ import main
 
 RECIPE = """
@@ -107,7 +108,11 @@ def test_missing_data_is_one_line(tmp_path: Path) -> None:
     assert "tiny_imagenet.npz" in result.output
 
 
-def test_search_prints_a_row_a_point(data: Path, tmp_path: Path) -> None:
+def test_search_prints_a_row_a_point(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "POINTS", (search.Point("spectral", "weight", 1.0),))
+    monkeypatch.setattr(evaluate, "PROBE_NOISE", (0.0,))
     result = _invoke(
         "search", "--recipe", _recipe(tmp_path), "--data", data, "--images", 16, "--epochs", 1
     )

@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 from reaas_pretrain.encoder import ConvEncoder
-from reaas_pretrain.moco import MoCo, contrast_accuracy, contrast_logits, contrast_loss
+from reaas_pretrain.moco import (
+    EndToEnd,
+    MoCo,
+    Similarity,
+    contrast_accuracy,
+    contrast_logits,
+    contrast_loss,
+    pair_logits,
+)
 
 from tests.pretrain.recipes import tiny_recipe
 
@@ -60,7 +68,7 @@ def test_key_encoder_moves_before_it_encodes_and_keys_are_no_negatives_of_themse
     expected = 0.75 * key_bias + 0.25 * model.encoder.linear.bias.detach()
     old_queue = model.queue.clone()
     views = torch.rand(8, 3, 9, 9)
-    logits, features = model(views, views)
+    logits, features = model.logits(views, views)
     assert torch.allclose(key_bias, expected)
     keys = model.key(views)
     assert torch.allclose(logits[:, 0], (features * keys).sum(1), atol=1e-5)
@@ -70,7 +78,30 @@ def test_key_encoder_moves_before_it_encodes_and_keys_are_no_negatives_of_themse
 
 def test_no_gradient_reaches_the_key_encoder() -> None:
     model = _model()
-    logits, _ = model(torch.rand(8, 3, 9, 9), torch.rand(8, 3, 9, 9))
-    contrast_loss(logits).backward()  # type: ignore[no-untyped-call]
+    views = torch.rand(2, 8, 3, 9, 9)
+    model(*views, torch.zeros(8)).loss.backward()
     assert all(p.grad is None for p in model.key.parameters())
     assert all(p.grad is not None for p in model.query.parameters())
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "distance", "dot"])
+def test_pairs_are_compared_as_with_a_queue(similarity: Similarity) -> None:
+    torch.manual_seed(3)
+    q, k = torch.randn(3, 4), torch.randn(7, 4)
+    pairs = pair_logits(q, k, similarity)
+    if similarity == "cosine":
+        q, k = (torch.nn.functional.normalize(v, dim=1) for v in (q, k))
+    assert torch.allclose(pairs, contrast_logits(q, k[:3], k, similarity, 1.0)[:, 1:], atol=1e-5)
+
+
+def test_end_to_end_contrasts_within_the_batch_in_both_directions() -> None:
+    recipe = tiny_recipe(contrast={"similarity": "distance", "temperature": 2.0})
+    torch.manual_seed(0)
+    model = EndToEnd(ConvEncoder(recipe.encoder), recipe.contrast)
+    first, second = torch.rand(2, 8, 3, 9, 9)
+    logits = -torch.cdist(model.encoder(first), model.encoder(second)).square() / 2.0
+    own = torch.arange(8)
+    expected = sum(torch.nn.functional.cross_entropy(m, own) for m in (logits, logits.T)) / 2
+    outcome = model(first, second, torch.zeros(8))
+    assert torch.allclose(outcome.loss, torch.as_tensor(expected), rtol=1e-4)
+    assert torch.allclose(outcome.features, model.encoder(first), atol=1e-5)

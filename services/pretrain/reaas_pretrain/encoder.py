@@ -1,4 +1,4 @@
-"""The encoder: normalisation, strided convolutions with ReLU, one linear layer."""
+"""The encoder: normalisation, strided convolutions with ReLU or MaxMin, one linear layer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from reaas_pretrain.orthogonal import maxmin, orthogonal_convolution, orthogonal_linear
 from reaas_pretrain.recipe import EncoderConfig
 
 
@@ -27,8 +28,11 @@ class ConvEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
         widths = (3, *config.channels)
+        orthogonal = config.family == "orthogonal"
+        convolution = orthogonal_convolution if orthogonal else nn.Conv2d
+        self.activation = maxmin if orthogonal else torch.relu
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, config.kernel, config.stride, config.padding)
+            convolution(a, b, config.kernel, config.stride, config.padding)
             for a, b in pairwise(widths)
         )
         sides = [config.image_size]
@@ -40,7 +44,10 @@ class ConvEncoder(nn.Module):
                 f" {config.stride} leave nothing of {config.image_size} pixels"
             )
         self.sides = tuple(sides)
-        self.linear = nn.Linear(widths[-1] * sides[-1] ** 2, config.feature_dim)
+        linear = orthogonal_linear if orthogonal else nn.Linear
+        self.linear = linear(widths[-1] * sides[-1] ** 2, config.feature_dim)
+        if not orthogonal:  # the parametrisation of orthogonal kernels needs them contiguous
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def operator_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -59,7 +66,7 @@ class ConvEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         hidden = (images - self.mean) / self.std  # [n, 3, s, s]
         for convolution in self.convolutions:
-            hidden = torch.relu(convolution(hidden))  # [n, c, h, w]
+            hidden = self.activation(convolution(hidden))  # [n, c, h, w]
         features: Tensor = self.linear(hidden.flatten(1))  # [n, d]
         return features
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from reaas_pretrain.encoder import ConvEncoder, ProjectionHead
+from reaas_pretrain.objective import Objective, Outcome
 from reaas_pretrain.recipe import ContrastConfig
 
 Similarity = Literal["cosine", "distance", "dot"]
@@ -32,7 +33,7 @@ def contrast_logits(
     return torch.cat([positive, negative], 1) / temperature
 
 
-class MoCo(nn.Module):
+class MoCo(Objective):
     """Query encoder, key encoder (their moving average) and the queue of past keys."""
 
     queue: Tensor
@@ -52,7 +53,12 @@ class MoCo(nn.Module):
         self.register_buffer("queue", self._shaped(queue))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, first: Tensor, second: Tensor, labels: Tensor) -> Outcome:
+        """InfoNCE of two views `[n, 3, s, s]`; see `logits`."""
+        logits, features = self.logits(first, second)
+        return Outcome(contrast_loss(logits), features, contrast_accuracy(logits))
+
+    def logits(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Logits `[n, 1 + K]` of two views `[n, 3, s, s]`, and the first view's features `[n, d]`.
 
         The key encoder moves before it encodes, and the keys are enqueued after the logits
@@ -85,6 +91,37 @@ class MoCo(nn.Module):
 
     def _shaped(self, features: Tensor) -> Tensor:
         return normalize(features, dim=1) if self.config.similarity == "cosine" else features
+
+
+class EndToEnd(Objective):
+    """Contrast within the batch, gradients through both views: no key encoder, no queue."""
+
+    def __init__(self, encoder: ConvEncoder, config: ContrastConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+
+    def forward(self, first: Tensor, second: Tensor, labels: Tensor) -> Outcome:
+        """InfoNCE of two views `[n, 3, s, s]`, the mean of both directions."""
+        views = torch.cat([first, second]).contiguous(memory_format=torch.channels_last)
+        features = self.encoder(views).float()  # [2n, d]
+        with torch.autocast("cpu", enabled=False):
+            one, other = features.chunk(2)  # [n, d]
+            logits = pair_logits(one, other, self.config.similarity) / self.config.temperature
+        own = torch.arange(len(first))
+        loss = (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+        accuracy = float((logits.argmax(1) == own).float().mean())
+        return Outcome(loss, one, accuracy)
+
+
+def pair_logits(first: Tensor, second: Tensor, similarity: Similarity) -> Tensor:
+    """`[n, m]` similarities of features `[n, d]` and `[m, d]`, in the unit of the similarity."""
+    if similarity == "cosine":
+        return normalize(first, dim=1) @ normalize(second, dim=1).T
+    products = first @ second.T  # [n, m]
+    if similarity == "dot":
+        return products
+    return 2 * products - first.square().sum(1, keepdim=True) - second.square().sum(1)
 
 
 def contrast_loss(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The encoder as an ONNX graph of six operators: Sub, Div, Conv, Relu, Flatten, Gemm.
+"""The encoder as an ONNX graph: Sub, Div, Conv, Relu (or MaxMin), Flatten, Gemm.
 
 Written node by node rather than traced: the graph is the thing that is served and certified, so it
 holds what the encoder is and nothing else, and the same weights give the same bytes (the digest).
@@ -36,7 +36,7 @@ def encoder_onnx(encoder: ConvEncoder) -> bytes:
             strides=[config.stride] * 2,
             pads=[config.padding] * 4,
         )
-        name = builder.node("Relu", name)
+        name = builder.maxmin(name) if config.family == "orthogonal" else builder.node("Relu", name)
     name = builder.node("Flatten", name, axis=1)
     name = builder.node(
         "Gemm",
@@ -82,11 +82,25 @@ class _GraphBuilder:
 
     def node(self, operator: str, *inputs: str, **attributes: int | list[int]) -> str:
         """Appends a node; returns the name of its output."""
-        output = f"{operator.lower()}_{len(self.nodes)}"
-        node = helper.make_node(operator, inputs, [output], name=output)
+        (output,) = self.outputs(operator, 1, *inputs, **attributes)
+        return output
+
+    def outputs(
+        self, operator: str, count: int, *inputs: str, **attributes: int | list[int]
+    ) -> list[str]:
+        """Appends a node of `count` outputs; returns their names."""
+        name = f"{operator.lower()}_{len(self.nodes)}"
+        outputs = [name] if count == 1 else [f"{name}_{index}" for index in range(count)]
+        node = helper.make_node(operator, inputs, outputs, name=name)
         node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
         self.nodes.append(node)
-        return output
+        return outputs
+
+    def maxmin(self, name: str) -> str:
+        """Channel i and channel i + c/2 in order, the larger one first; returns its output."""
+        first, second = self.outputs("Split", 2, name, axis=1)
+        larger, smaller = self.node("Max", first, second), self.node("Min", first, second)
+        return self.node("Concat", larger, smaller, axis=1)
 
     def constant(self, name: str, value: Tensor) -> str:
         """Adds an initializer; returns its name."""

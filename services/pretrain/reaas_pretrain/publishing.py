@@ -24,7 +24,6 @@ from reaas_pretrain.checkpoint import Checkpoint
 from reaas_pretrain.encoder import ConvEncoder
 from reaas_pretrain.evaluate import encode, measure
 from reaas_pretrain.images import LabelledImages
-from reaas_pretrain.moco import MoCo
 from reaas_pretrain.onnx_graph import encoder_onnx, run_onnx
 from reaas_pretrain.recipe import Recipe, parse_recipe
 
@@ -43,14 +42,17 @@ def standardise(encoder: ConvEncoder, images: Tensor) -> float:
 
     One number for all coordinates, folded into the last layer: contrast doesn't care for the scale,
     a client's classifier trains better at scale 1, and radii are unchanged (margins and the
-    Lipschitz constant scale alike). Returns the factor.
+    Lipschitz constant scale alike). Orthogonal encoders are centred only: their scale is that of
+    the images, and their constant says what they are. Returns the factor.
     """
     features = encode(encoder, images)  # [n, d]
     centre = features.mean(0)
-    factor = 1 / float((features - centre).square().mean().sqrt())
+    spread = float((features - centre).square().mean().sqrt())
+    factor = 1.0 if encoder.config.family == "orthogonal" else 1 / spread
     encoder.linear.bias.sub_(centre)
     encoder.linear.bias.mul_(factor)
-    encoder.linear.weight.mul_(factor)
+    if factor != 1:
+        encoder.linear.weight.mul_(factor)
     return factor
 
 
@@ -66,11 +68,12 @@ class Published:
 
 
 def trained_encoder(checkpoint: Checkpoint) -> tuple[Recipe, ConvEncoder]:
-    """The query encoder of a checkpoint, in evaluation mode."""
+    """The encoder of a checkpoint, in evaluation mode."""
     recipe = parse_recipe(checkpoint.recipe, origin="checkpoint")
-    model = MoCo(ConvEncoder(recipe.encoder), recipe.contrast)
-    model.load_state_dict(checkpoint.model)
-    return recipe, model.encoder.eval().requires_grad_(False)
+    encoder, prefix = ConvEncoder(recipe.encoder), "encoder."
+    state = {k.removeprefix(prefix): v for k, v in checkpoint.model.items() if k.startswith(prefix)}
+    encoder.load_state_dict(state)
+    return recipe, encoder.eval().requires_grad_(False)
 
 
 def publish(

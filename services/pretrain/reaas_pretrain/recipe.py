@@ -22,8 +22,14 @@ class _Section(BaseModel):
 
 
 class EncoderConfig(_Section):
-    """The network that is served: strided convolutions with ReLU, then one linear layer."""
+    """The network that is served: strided convolutions, then one linear layer."""
 
+    family: Literal["relu", "orthogonal"] = "relu"
+    """`orthogonal`: every layer 1-Lipschitz by construction, MaxMin for ReLU (needs the package
+    `orthogonium`). The parametrisation is gone at export: plain convolutions are served."""
+    offset: float = Field(default=1.0, ge=0)
+    """Orthogonal only: how many deviations the two channels of a MaxMin pair start apart. 0 folds
+    half of the variance away at the start, 2 is nearly linear."""
     channels: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1, strict=False)
     """Three halvings take 32 pixels to 4; 0.4 M parameters train in an hour on one core."""
     kernel: int = Field(default=4, ge=2)
@@ -40,6 +46,22 @@ class EncoderConfig(_Section):
     """Per-channel mean of Tiny-ImageNet's train images; part of the graph."""
     std: tuple[float, float, float] = Field(default=(0.2770, 0.2691, 0.2821), strict=False)
     """Per-channel deviation of the same images; part of the graph and of every norm."""
+
+    @model_validator(mode="after")
+    def _orthogonal(self) -> EncoderConfig:
+        if self.family == "relu":
+            return self
+        if not self.kernel > self.stride >= 2:
+            raise ValueError(
+                f"family orthogonal needs kernel > stride >= 2, got {self.kernel} and {self.stride}"
+            )
+        for width in self.channels:
+            if width % 2 or width % self.stride**2:
+                raise ValueError(
+                    f"family orthogonal needs even channels that are multiples of stride ** 2 ="
+                    f" {self.stride**2}, got {width}"
+                )
+        return self
 
 
 class AugmentationConfig(_Section):
@@ -79,6 +101,10 @@ class AugmentationConfig(_Section):
 class ContrastConfig(_Section):
     """The MoCo objective."""
 
+    mechanism: Literal["momentum", "end-to-end"] = "momentum"
+    """Where keys come from. `momentum`: from a moving average of the encoder, negatives from a
+    queue. `end-to-end` (figure 2a of the MoCo paper): from the encoder itself, with gradient, each
+    batch its own negatives; no key ages, so features may move at their own scale."""
     similarity: Literal["cosine", "distance", "dot"] = "cosine"
     """`cosine`: MoCo's. `distance` is -||q - k||^2; like `dot` it feels the scale of the features,
     so that they drift away from the old keys of the queue: for ablations, with a short queue."""
@@ -109,12 +135,14 @@ class SpectralConfig(_Section):
 
 
 class OptimiserConfig(_Section):
-    """SGD with momentum on a cosine schedule with warm-up."""
+    """SGD or Adam on a cosine schedule with warm-up."""
 
+    method: Literal["sgd", "adam"] = "sgd"
+    """`adam` for orthogonal layers, whose parameters have no common scale of gradients."""
     learning_rate: float = Field(default=0.06, gt=0)
     """Peak rate: twice MoCo's 0.03 for 256 images, as nothing here is batch-normalised."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """As in MoCo."""
+    """As in MoCo; Adam's first beta."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """As in MoCo."""
     clip_norm: float = Field(default=1.0, gt=0)

@@ -76,11 +76,11 @@ def search(
     head: tuple[LabelledImages, LabelledImages],
     count: int,
     epochs: int,
-    points: tuple[Point, ...] = POINTS,
+    points: tuple[Point, ...] | None = None,
 ) -> Iterator[SearchRow]:
-    """Runs every point for `epochs` on the same random `count` of `images [n, 3, s, s]` uint8."""
+    """Runs every point (default: `POINTS`) on the same random `count` of `images [n, 3, s, s]`."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(base.schedule.seed))
-    for point in points:
+    for point in points or POINTS:
         recipe = point.applied(base)
         schedule = recipe.schedule.model_copy(update={"epochs": epochs})
         yield _measured(

@@ -1,4 +1,4 @@
-"""The training loop: epochs of MoCo with a spectral term, resumable bit for bit."""
+"""The training loop: epochs of an objective with a spectral term, resumable bit for bit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from reaas_pretrain.checkpoint import CHECKPOINT, Checkpoint, CheckpointError
 from reaas_pretrain.encoder import ConvEncoder
 from reaas_pretrain.evaluate import encode, knn_accuracy
 from reaas_pretrain.images import LabelledImages
-from reaas_pretrain.moco import MoCo, contrast_accuracy, contrast_loss
+from reaas_pretrain.moco import EndToEnd, MoCo
+from reaas_pretrain.objective import Objective
+from reaas_pretrain.orthogonal import START_IMAGES, principal_start
 from reaas_pretrain.recipe import OptimiserConfig, Recipe
 from reaas_pretrain.spectral import SpectralTerm, spread
 
 LOG = "log.csv"
+REPORT_ITERATIONS = 10
+"""Power iterations for the norms of the log: an indication, hundredths too low at most."""
 
 
 class DivergedError(ArithmeticError):
@@ -54,7 +58,6 @@ class Monitor:
 class _Step:
     loss: float
     accuracy: float
-    norms: Tensor
     spread: float
 
 
@@ -64,6 +67,30 @@ def learning_rate(progress: float, config: OptimiserConfig) -> float:
         return config.learning_rate * (progress + 1e-3) / (config.warmup + 1e-3)
     done = (progress - config.warmup) / (1 - config.warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def build_objective(recipe: Recipe, encoder: ConvEncoder) -> Objective:
+    """The objective that the recipe asks for."""
+    if recipe.contrast.mechanism == "end-to-end":
+        return EndToEnd(encoder, recipe.contrast)
+    return MoCo(encoder, recipe.contrast)
+
+
+def build_optimiser(objective: Objective, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """The recipe's optimiser of what the objective trains; the loop sets its learning rate."""
+    if config.method == "adam":
+        return torch.optim.AdamW(
+            objective.trained(),
+            lr=0.0,
+            betas=(config.momentum, 0.999),
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.SGD(
+        objective.trained(),
+        lr=0.0,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
 
 
 class Trainer:
@@ -94,16 +121,13 @@ class Trainer:
         self.monitor, self.watcher, self.max_seconds = monitor, watcher, max_seconds
         torch.manual_seed(recipe.schedule.seed)
         self.encoder = ConvEncoder(recipe.encoder)
-        self.model = MoCo(self.encoder, recipe.contrast)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.encoder.family == "orthogonal":
+            some = torch.randperm(len(images))[:START_IMAGES]
+            principal_start(self.encoder, images[some].float() / 255)
+        self.model = build_objective(recipe, self.encoder)
         self.spectral = SpectralTerm(self.encoder, recipe.spectral.variant)
         self.spectral.norms(self.encoder, iterations=20)
-        self.optimiser = torch.optim.SGD(
-            self.model.query.parameters(),
-            lr=0.0,
-            momentum=recipe.optimiser.momentum,
-            weight_decay=recipe.optimiser.weight_decay,
-        )
+        self.optimiser = build_optimiser(self.model, recipe.optimiser)
         self.generator = torch.Generator().manual_seed(recipe.schedule.seed)
         self.epoch, self.step, self.seconds = 0, 0, 0.0
         self.history: list[dict[str, float]] = []
@@ -151,12 +175,12 @@ class Trainer:
 
     def _epoch(self) -> dict[str, float]:
         start, augmenting, before = time.perf_counter(), 0.0, self.seconds
-        losses, hits, seen, last = 0.0, 0.0, 0, _Step(0.0, 0.0, torch.zeros(0), 0.0)
+        losses, hits, seen, last = 0.0, 0.0, 0, _Step(0.0, 0.0, 0.0)
         for batch in self._batches():
             tick = time.perf_counter()
             views = self._views(batch)
             augmenting += time.perf_counter() - tick
-            last = self._step(*views)
+            last = self._step(*views, torch.zeros(len(batch), dtype=torch.int64))
             losses, hits, seen = losses + last.loss, hits + last.accuracy, seen + 1
             self.seconds = before + time.perf_counter() - start
             if self.watcher:
@@ -164,14 +188,16 @@ class Trainer:
             if self.progress >= 1:
                 break
         elapsed = time.perf_counter() - start
-        sigmas = {f"sigma_{i + 1}": float(norm) for i, norm in enumerate(last.norms)}
+        with torch.no_grad():
+            norms = self.spectral.norms(self.encoder, REPORT_ITERATIONS)
+        sigmas = {f"sigma_{i + 1}": float(norm) for i, norm in enumerate(norms)}
         return {
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
             "loss": losses / seen,
             "contrast_top1": hits / seen,
-            "sigma_product": float(last.norms.prod()),
+            "sigma_product": float(norms.prod()),
             "spread": last.spread,
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             "images_per_second": seen * self.recipe.schedule.batch / elapsed,
@@ -193,27 +219,25 @@ class Trainer:
         layout = torch.channels_last
         return first.contiguous(memory_format=layout), second.contiguous(memory_format=layout)
 
-    def _step(self, first: Tensor, second: Tensor) -> _Step:
+    def _step(self, first: Tensor, second: Tensor, labels: Tensor) -> _Step:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.progress, self.recipe.optimiser)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.schedule.bfloat16):
-            logits, features = self.model(first, second)
-        norms = self.spectral.norms(self.encoder, self.recipe.spectral.iterations)
-        loss = contrast_loss(logits)
-        total = loss + self.recipe.spectral.weight * self.spectral(norms, features)
+            loss, features, accuracy = self.model(first, second, labels)
+        total = loss
+        if self.recipe.spectral.weight:
+            norms = self.spectral.norms(self.encoder, self.recipe.spectral.iterations)
+            total = loss + self.recipe.spectral.weight * self.spectral(norms, features)
         self.optimiser.zero_grad()
         total.backward()
-        kick = torch.nn.utils.clip_grad_norm_(
-            self.model.query.parameters(), self.recipe.optimiser.clip_norm
-        )
+        kick = torch.nn.utils.clip_grad_norm_(self.model.trained(), self.recipe.optimiser.clip_norm)
         if not bool(torch.isfinite(total) & torch.isfinite(kick)):
             raise DivergedError(self._divergence(float(total.detach()), float(kick)))
         self.optimiser.step()
         self.step += 1
         return _Step(
             float(loss.detach()),
-            contrast_accuracy(logits),
-            norms.detach(),
+            accuracy,
             float(spread(features.detach())),
         )
 
