@@ -82,7 +82,8 @@ def attack_margins(
     rows, margins = normals.numpy(), offsets.numpy()
 
     def crossed(moved: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return (np.einsum("nmd,nd->nm", rows, moved) <= -margins).any(axis=1)
+        lost: NDArray[np.bool_] = np.any(np.einsum("nmd,nd->nm", rows, moved) <= -margins, axis=1)
+        return lost
 
     return _judged(served, x, radii, found, crossed)
 

@@ -1,0 +1,258 @@
+"""Random encoders over every operator that the engine knows, as ONNX bytes.
+
+An encoder is a chain of drawn steps. `focus` names one that it must hold: a pass over `OPERATORS`
+meets every operator. Same focus and seed, same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tests.soundness.draft import Draft
+
+Step = Callable[[Draft], object]
+DIM = 4
+
+
+def convolution(d: Draft, **attributes: Any) -> None:
+    """A convolution of 1-6 channels; what is not given is drawn, padding about keeps the size."""
+    channels, *space = d.now
+    drawn = attributes.pop("kernel", (d.pick(2, 3), d.pick(1, 2, 3)))
+    kernel = tuple(min(k, size) for k, size in zip(drawn, space, strict=True))
+    groups = attributes.setdefault("group", 1)
+    if "auto_pad" not in attributes:
+        attributes.setdefault("pads", [k // 2 for k in kernel] * 2)
+    out = attributes.pop("out", groups * d.pick(1, 2, 3) if groups > 1 else d.pick(3, 4, 6))
+    weight = d.weights(out, channels // groups, *kernel)
+    d.op("Conv", weight, d.weights(out) / 3, kernel_shape=kernel, **attributes)
+
+
+def strided(d: Draft) -> None:
+    """Stride 2 or 3, not always the same in both directions."""
+    convolution(d, strides=[d.pick(2, 3), d.pick(1, 2)])
+
+
+def grouped(d: Draft) -> None:
+    """Two groups, or every channel by itself."""
+    even_channels(d)
+    convolution(d, group=d.pick(2, d.now[0]))
+
+
+def dilated(d: Draft) -> None:
+    """Dilation, padded so that the kernel fits."""
+    convolution(d, kernel=(2, 2), dilations=[2, d.pick(1, 2)], pads=[1, 1, 1, 1])
+
+
+def padded(d: Draft) -> None:
+    """More padding on one side than on the other, beyond the kernel's half."""
+    convolution(d, kernel=(3, 2), pads=[0, 2, 1, 0], strides=[1, d.pick(1, 2)])
+
+
+def auto_padded(d: Draft) -> None:
+    """Padding by name."""
+    step = d.pick([1, 1], [2, 2])
+    convolution(d, kernel=(2, 3), auto_pad=d.pick("SAME_UPPER", "SAME_LOWER"), strides=step)
+
+
+def batch_normalization(d: Draft) -> None:
+    """Inference mode."""
+    c = d.now[0]
+    moments = (d.uniform(-1, 1, c), d.uniform(0.2, 2, c))
+    d.op("BatchNormalization", d.uniform(0.5, 1.5, c), d.uniform(-1, 1, c), *moments)
+
+
+def constants(d: Draft) -> None:
+    """Constant arithmetic, per channel."""
+    shape = (1, d.now[0], 1, 1)
+    d.op("Mul", d.uniform(0.5, 1.5, *shape))
+    d.op("Sub", d.uniform(-0.5, 0.5, *shape))
+    d.op("Div", d.uniform(0.7, 1.5, *shape))
+    d.op("Add", d.uniform(-0.5, 0.5, *shape))
+
+
+def residual(d: Draft) -> None:
+    """x + branch(x)."""
+    start, channels = d.last, d.now[0]
+    convolution(d, kernel=(3, 3))
+    activation(d)
+    convolution(d, kernel=(1, 1), out=channels)
+    d.op("Add", start, d.last)
+
+
+def concat(d: Draft) -> None:
+    """Two branches beside each other."""
+    start = d.last
+    convolution(d, kernel=(3, 3), out=2)
+    first, d.last = d.last, start
+    convolution(d, kernel=(1, 1), out=3)
+    d.op("Concat", first, d.last, axis=1)
+
+
+def split(d: Draft) -> None:
+    """Halves of the channels, one of them through an activation, added."""
+    even_channels(d)
+    left, right = d.outputs("Split", 2, d.last, num_outputs=2, axis=1)
+    d.op("Relu", left)
+    d.op("Add", d.last, right)
+
+
+def cut(d: Draft) -> None:
+    """A slice without the first row and the last column."""
+    ends = np.array([10**6, -1]), np.array([2, 3])
+    d.op("Slice", np.array([1, 0]), *ends)
+
+
+def average_pool(d: Draft) -> None:
+    """Windows that overlap or not; padding is counted or not."""
+    size = [min(2, side) for side in d.now[1:]]
+    d.op("AveragePool", kernel_shape=size, strides=[1, d.pick(1, 2)])
+
+
+def padded_average_pool(d: Draft) -> None:
+    """A mean over a window that sticks out."""
+    counted = d.pick(0, 1)
+    d.op("AveragePool", kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=counted)
+
+
+def max_pool(d: Draft) -> None:
+    """Windows that overlap or not."""
+    size = [min(2, side) for side in d.now[1:]]
+    d.op("MaxPool", kernel_shape=size, strides=[d.pick(1, 2), min(2, size[1])])
+
+
+def resize_nearest(d: Draft) -> None:
+    """Twice the size by repetition."""
+    scales = np.array([1.0, 1.0, 2.0, 2.0])
+    d.op("Resize", None, scales, mode="nearest", coordinate_transformation_mode="asymmetric",
+         nearest_mode="floor")  # fmt: skip
+
+
+def resize_linear(d: Draft) -> None:
+    """Another size by bilinear interpolation."""
+    target = np.array([1, d.now[0], d.pick(4, 7), d.pick(5, 6)])
+    d.op("Resize", None, None, target, mode="linear")
+
+
+def transpose(d: Draft) -> None:
+    """Rows and columns change places."""
+    d.op("Transpose", perm=[0, 1, 3, 2])
+
+
+def nothing(d: Draft) -> None:
+    """Identity and Dropout."""
+    d.op("Identity")
+    d.op("Dropout")
+
+
+def even_channels(d: Draft) -> None:
+    """An even number of channels from here on."""
+    if d.now[0] % 2:
+        convolution(d, kernel=(1, 1), out=4)
+
+
+def leaky_relu(d: Draft) -> None:
+    """One slope below zero, drawn."""
+    d.op("LeakyRelu", alpha=float(d.uniform(0.05, 0.4)))
+
+
+def prelu(d: Draft) -> None:
+    """A slope a channel; some negative, some above 1."""
+    d.op("PRelu", d.uniform(-0.5, 1.5, d.now[0], *(1 for _ in d.now[1:])))
+
+
+def erf_gelu(d: Draft) -> None:
+    """GELU as exporters of older operator sets write it."""
+    start = d.last
+    d.op("Div", np.array(np.sqrt(2.0)))
+    d.op("Erf")
+    d.op("Add", np.array(1.0))
+    d.op("Mul", start, d.last)
+    d.op("Mul", np.array(0.5))
+
+
+def max_min(d: Draft) -> None:
+    """GroupSort of pairs of channels, as MaxMin is exported."""
+    if d.now[0] % 2:
+        d.op("Concat", d.last, d.last, axis=1)
+    left, right = d.outputs("Split", 2, d.last, num_outputs=2, axis=1)
+    largest, smallest = d.op("Max", left, right), d.op("Min", left, right)
+    d.op("Concat", largest, smallest, axis=1)
+
+
+def activation(d: Draft) -> None:
+    """Any of the activations, ReLU more often."""
+    d.pick(*ACTIVATIONS.values(), *[ACTIVATIONS["relu"]] * 3)(d)
+
+
+def flat(d: Draft) -> None:
+    """Flatten, or the same as Reshape."""
+    if d.pick(True, False):
+        d.op("Flatten")
+    else:
+        d.op("Reshape", np.array([-1, int(np.prod(d.now))]))
+
+
+def pooled(d: Draft) -> None:
+    """Global average, flattened."""
+    d.op("GlobalAveragePool")
+    d.op("Flatten")
+
+
+def squeezed(d: Draft) -> None:
+    """Global average without its axes of size 1."""
+    d.op("GlobalAveragePool")
+    d.op("Squeeze", np.array([2, 3]))
+
+
+def reduced(d: Draft) -> None:
+    """A mean over space."""
+    d.op("ReduceMean", np.array([2, 3]), keepdims=0)
+
+
+def matmul(d: Draft) -> None:
+    """A hidden layer as MatMul and Add."""
+    flat(d)
+    d.op("MatMul", d.weights(6, d.now[0]).T)
+    d.op("Add", d.weights(6))
+    activation(d)
+
+
+ACTIVATIONS: dict[str, Step] = {
+    "relu": lambda d: d.op("Relu"),
+}
+
+STEPS: dict[str, Step] = {
+    "convolution": convolution,
+    "strided": strided,
+    "grouped": grouped,
+    "dilated": dilated,
+    "padded": padded,
+    "batch_normalization": batch_normalization,
+    "constants": constants,
+    "residual": residual,
+    "average_pool": average_pool,
+    "nothing": nothing,
+}
+
+HEADS: dict[str, Step] = {"flat": flat, "pooled": pooled, "matmul": matmul}
+
+OPERATORS = {**ACTIVATIONS, **STEPS, **HEADS}
+
+
+def random_encoder(focus: str, seed: int) -> bytes:
+    """An encoder of 2-3 steps, each with an activation, `focus` among them, and a linear end."""
+    d = Draft((1, 6, 5) if seed % 3 == 0 else (3, 6, 6), [seed, *focus.encode()])
+    if d.pick(True, False):
+        d.op("Sub", d.uniform(0.3, 0.6, 1, d.now[0], 1, 1))
+        d.op("Div", d.uniform(0.2, 0.4, 1, d.now[0], 1, 1))
+    plan = [d.pick(*STEPS.values()) for _ in range(d.pick(1, 2))]
+    plan.insert(d.pick(0, len(plan)), STEPS.get(focus, convolution))
+    for step in plan:
+        step(d)
+        ACTIVATIONS[focus](d) if focus in ACTIVATIONS else activation(d)
+    HEADS.get(focus, d.pick(*HEADS.values()))(d)
+    d.op("Gemm", d.weights(DIM, d.now[0]), d.weights(DIM), transB=1)
+    return d.finish()

@@ -1,0 +1,172 @@
+"""Deliberately broken bounds: the suite's own audit has to find every one of them.
+
+Each test puts one mistake into the engine, certifies with it, and attacks with the sound network
+as the attacker's twin; the judge is ONNX Runtime. The same question without the mistake stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import reaas_bounds.constants
+import reaas_bounds.search
+import torch
+from reaas_bounds import Method, Network, load_network
+from reaas_bounds.graph.builder import GraphBuilder
+from reaas_bounds.graph.linear import LinearMap
+from reaas_bounds.graph.maps import Convolution, materialize
+from reaas_bounds.graph.operators import OPERATORS
+from reaas_bounds.norms import OperatorNorms
+from torch import Tensor
+
+from tests.soundness.audit import Audit, audit
+from tests.soundness.draft import Draft
+from tests.soundness.generator import random_encoder
+
+Break = Callable[[pytest.MonkeyPatch], object]
+
+
+def found(
+    onnx_file: bytes, patch: pytest.MonkeyPatch, broken: Break, twin: Network | None = None
+) -> Audit:
+    """The audit with the mistake; without it nothing is beaten."""
+    chosen: dict[str, Any] = {"balls": [Method.LIPSCHITZ], "margins": (), "images": 8}
+    twin = twin or load_network(onnx_file)
+    assert audit(onnx_file, twin=twin, **chosen).beaten == []
+    broken(patch)
+    return audit(onnx_file, twin=twin, **chosen)
+
+
+def normed(norm: Callable[[LinearMap], float]) -> Break:
+    """Every certified norm replaced by ``norm`` of each factor."""
+
+    def of(_: OperatorNorms, *maps: LinearMap) -> float:
+        parts = [part for linear in maps for part in linear.parts]
+        return float(np.prod([norm(part) for part in parts]))
+
+    return lambda patch: patch.setattr(OperatorNorms, "of", of)
+
+
+def power_iteration(linear: LinearMap) -> float:
+    """A lower bound, whatever the number of steps."""
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(1, *linear.input_shape, generator=generator, dtype=torch.float64)
+    for _ in range(3):
+        vector = linear.adjoint(linear.apply(vector / vector.norm()))
+    return float(linear.apply(vector / vector.norm()).norm())
+
+
+def reshaped_kernel(linear: LinearMap) -> float:
+    """The norm of the kernel as a matrix [o, i k k]: of one window, not of the operator."""
+    if isinstance(linear, Convolution):
+        return float(torch.linalg.matrix_norm(linear.weight.flatten(1), 2))
+    return true_norm(linear)
+
+
+def circular(linear: LinearMap) -> float:
+    """The circular convolution of the image's own size: the padding wraps around."""
+    if isinstance(linear, Convolution):
+        blocks = torch.fft.fft2(linear.weight, s=linear.input_shape[1:]).movedim((0, 1), (2, 3))
+        return float(torch.linalg.matrix_norm(blocks, 2).max())
+    return true_norm(linear)
+
+
+def true_norm(linear: LinearMap) -> float:
+    """Of the map's matrix."""
+    return float(torch.linalg.matrix_norm(materialize(linear).weight, 2))
+
+
+def one_convolution(weight: np.ndarray, size: int) -> bytes:
+    """A padded convolution whose output is the feature: an attack gets what the norm says.
+
+    The activation in front, idle on most images, keeps it a convolution when the graph is folded.
+    """
+    draft = Draft((weight.shape[1], size, size), 0)
+    draft.op("Relu")
+    draft.op("Conv", weight, kernel_shape=weight.shape[2:], pads=[1, 1, 1, 1])
+    draft.op("Flatten")
+    return draft.finish()
+
+
+def test_a_norm_from_power_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3))
+    assert found(one_convolution(weight, 6), monkeypatch, normed(power_iteration)).beaten
+
+
+def test_a_norm_of_the_reshaped_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    smooth = np.abs(np.random.default_rng(0).normal(size=(4, 2, 3, 3)))
+    assert found(one_convolution(smooth, 8), monkeypatch, normed(reshaped_kernel)).beaten
+
+
+def test_a_norm_of_the_circular_convolution_of_the_images_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gap(weight: np.ndarray) -> float:
+        layer = Convolution(torch.from_numpy(weight), (1, 3, 3), (1, 1), (1, 1, 1, 1))
+        return true_norm(layer) / circular(layer)
+
+    kernels = [np.random.default_rng(seed).normal(size=(1, 1, 3, 3)) for seed in range(300)]
+    assert found(one_convolution(max(kernels, key=gap), 3), monkeypatch, normed(circular)).beaten
+
+
+def test_no_margin_for_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exact features within R', served ones not: large numbers cancel in the last layer."""
+    draft = Draft((1, 4, 4), 3)
+    draft.op("Flatten")
+    draft.op("Gemm", draft.weights(6, 16), np.full(6, 3e4), transB=1)
+    draft.op("Sub", np.full(6, 3e4))
+
+    def exact(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(
+            reaas_bounds.search, "float32_error_at", lambda _, x: torch.zeros_like(x[:, 0, 0, 0])
+        )
+        patch.setattr(reaas_bounds.constants, "float32_error", lambda _: (0.0, 0.0))
+
+    assert found(draft.finish(), monkeypatch, exact).beaten
+
+
+def skipped(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    """The operator as the identity of its first input."""
+    builder.index[node.output[0]] = builder.source(node)
+
+
+def test_a_normalisation_that_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a bound for a ball of normalised pixels says of a ball of the client's."""
+    draft = Draft((3, 4, 4), 1)
+    draft.op("Sub", np.full((1, 3, 1, 1), 0.45))
+    draft.op("Div", np.full((1, 3, 1, 1), 0.25))
+    draft.op("Flatten")
+    draft.op("Gemm", draft.weights(4, 48), draft.weights(4), transB=1)
+    result = found(
+        draft.finish(), monkeypatch, lambda patch: patch.setitem(OPERATORS, "Div", skipped)
+    )
+    assert result.beaten
+
+
+def test_a_box_that_loses_its_width_at_a_normalisation_in_the_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an IBP that knows the ball at the image only, and from there on a box that is a point."""
+    data = random_encoder("constants", 2)
+    twin = load_network(data)
+
+    def pointlike(centre: Any, radii: Tensor) -> Tensor:
+        return torch.zeros_like(radii)
+
+    monkeypatch.setitem(reaas_bounds.search._BOUNDS, Method.IBP, pointlike)
+    assert audit(data, twin=twin, balls=[Method.IBP], margins=()).beaten
+
+
+def test_an_unknown_operator_as_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = Draft((1, 3, 3), 0)
+    draft.op("Flatten")
+    draft.op("Gemm", draft.weights(6, 9), np.full(6, 1.5), transB=1)
+    draft.op("Exp")
+    draft.op("Gemm", draft.weights(3, 6), draft.weights(3), transB=1)
+    data = draft.finish()
+    monkeypatch.setitem(OPERATORS, "Exp", skipped)
+    assert audit(data, balls=[Method.LIPSCHITZ], margins=(), images=8).beaten

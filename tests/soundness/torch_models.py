@@ -1,0 +1,108 @@
+"""Random torch modules, exported to ONNX the way a provider would."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+SHAPE = (3, 6, 6)
+DIM = 4
+OPSET = 17
+
+
+class Residual(nn.Module):
+    """x + branch(x)."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] -> the same."""
+        moved: Tensor = self.branch(x)
+        return x + moved
+
+
+class Beside(nn.Module):
+    """Two branches, concatenated."""
+
+    def __init__(self, left: nn.Module, right: nn.Module) -> None:
+        super().__init__()
+        self.left, self.right = left, right
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] -> [n, C1 + C2, H, W]."""
+        return torch.cat([self.left(x), self.right(x)], dim=1)
+
+
+class MaxMin(nn.Module):
+    """GroupSort of pairs: the halves of the channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, 2C, ...] -> the same."""
+        a, b = x.chunk(2, dim=1)
+        return torch.cat([torch.maximum(a, b), torch.minimum(a, b)], dim=1)
+
+
+class Normalised(nn.Module):
+    """(x - mean) / std in the graph."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, 3, H, W] -> the same."""
+        mean, std = torch.tensor([0.5, 0.45, 0.4]), torch.tensor([0.25, 0.24, 0.26])
+        return (x - mean[:, None, None]) / std[:, None, None]
+
+
+def resnet() -> nn.Module:
+    """A block with batch normalisation, ReLU and a global mean."""
+    branch = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+    )
+    stem = (nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+    pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, DIM))
+    return nn.Sequential(Normalised(), *stem, Residual(branch), nn.ReLU(), *pool)
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"resnet": resnet}
+
+
+def exported(name: str, seed: int, *, dynamo: bool = False) -> bytes:
+    """ONNX bytes of the module with random weights and moments; `dynamo`: the newer exporter."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = MODELS[name]()
+        _draw_moments(module)
+    batch = {0: torch.export.Dim("N", min=1)} if dynamo else {0: "N"}
+    shapes = {"dynamic_shapes": [batch]} if dynamo else {"dynamic_axes": {"input": batch}}
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "model.onnx"
+        # Of the exporters themselves: that one is old, and what the other one uses.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            (torch.zeros(2, *SHAPE),),
+            file,
+            input_names=["input"],
+            output_names=["feature"],
+            opset_version=None if dynamo else OPSET,
+            dynamo=dynamo,
+            verbose=False,
+            **shapes,
+        )
+        return file.read_bytes()
+
+
+def _draw_moments(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.get_buffer("running_mean").normal_(0, 0.3)
+            part.get_buffer("running_var").uniform_(0.3, 1.5)
