@@ -62,8 +62,8 @@ def margin_pgd(
     starts = margin_starts(network, each, flat, restarts, seed)
     loss = fallen(network, tiled(each, starts), flat.repeat(len(starts), 1))
     found = climb(loss, each, starts, radii.repeat_interleave(rows), steps)
-    found = found.unflatten(1, (len(x), rows)).movedim(2, 1)  # [starts, m, n, ...]
-    return found.flatten(0, 1)
+    apart = found.reshape(len(starts), len(x), rows, *x.shape[1:])  # [starts, n, m, ...]
+    return apart.movedim(2, 1).flatten(0, 1)
 
 
 def climb(loss: Loss, x: Tensor, starts: Tensor, radii: Tensor, steps: int) -> Tensor:
@@ -77,7 +77,7 @@ def climb(loss: Loss, x: Tensor, starts: Tensor, radii: Tensor, steps: int) -> T
         best, highest = better(best, highest, delta, value)
         delta = on_sphere(INERTIA * delta + on_sphere(gradient, sizes), sizes)
     best, _ = better(best, highest, delta, loss(base + delta))
-    return (base + best).detach().unflatten(0, (len(starts), len(x)))
+    return (base + best).detach().reshape(starts.shape)
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def shrink(
         best, shortest = better(best, -shortest, delta, -estimate)
         shortest, sizes = -shortest, sizes * factor
         delta = on_sphere(INERTIA * delta + on_sphere(gradient, sizes), sizes)
-    shortest, start = shortest.unflatten(0, (count, len(x))).min(dim=0)
-    chosen = best.unflatten(0, (count, len(x)))[start, torch.arange(len(x))]
+    shortest, start = shortest.reshape(count, len(x)).min(dim=0)
+    chosen = best.reshape(starts.shape)[start, torch.arange(len(x))]
     return Limits(on_sphere(chosen, torch.ones_like(shortest)), shortest)
 
 

@@ -1,0 +1,196 @@
+"""`make bench-f2i`: the F2I engine against attacks, the paper's bound and the clock."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import structlog
+import torch
+from reaas import ReaasError
+from reaas.datasets import DatasetError, load
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from evaluation.bench_f2i import report as reports
+from evaluation.bench_f2i.measure import ALONE, Measured, measure
+from evaluation.bench_f2i.plot import write_plot
+from evaluation.bench_f2i.questions import Questions, drawn
+from evaluation.bench_f2i.report import Report, summed_up
+from evaluation.bench_f2i.subject import Subject, latest_entries
+from evaluation.bench_f2i.table import markdown, tables
+from evaluation.bench_f2i.targets import Target, targets
+from evaluation.bench_f2i.throughput import pairs_per_second
+from evaluation.services import ServiceError, ServiceProcess, start_service
+
+# The demo's numbers: training inputs of the head, and testing inputs to choose images from.
+TRAIN, TEST = {"cifar10": 5000, "digits": 500}, {"cifar10": 1000, "digits": 400}
+# Methods that need longer than this for a message of 64 are not put under load.
+LOAD_LIMIT_S = 2.0
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar=["DATA", "REAAS_DATA"],
+    help="Directory of CIFAR-10's files.  [default: scikit-learn's digits instead]",
+)
+@click.option("--images", default=100, type=click.IntRange(min=3), help="Images of each encoder.")
+@click.option("--seed", default=1, type=click.IntRange(min=0), help="Random seed.")
+@click.option(
+    "--budget",
+    default=30.0,
+    type=click.FloatRange(min=0),
+    help="Seconds of CPU time for each method and target; slow methods get fewer images.",
+)
+@click.option(
+    "--load",
+    "load_s",
+    default=3.0,
+    type=click.FloatRange(min=0),
+    help="Seconds under load for each method that is fast enough; 0: none.",
+)
+@click.option("--model", "models", multiple=True, help="Model to measure.  [default: all]")
+@click.option(
+    "--models",
+    "root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("models"),
+    help="Model repository.",
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("out/bench"))
+def main(
+    data: Path | None,
+    images: int,
+    seed: int,
+    budget: float,
+    load_s: float,
+    models: tuple[str, ...],
+    root: Path,
+    out: Path,
+) -> None:
+    """Certified against attacked radii of the latest encoders, by every method."""
+    quiet = structlog.make_filtering_bound_logger(logging.WARNING)
+    structlog.configure(wrapper_class=quiet)  # of the services' own classes
+    torch.set_num_threads(1)  # so that CPU time is the time of one core
+    console = Console(highlight=False)
+    report = Report("cifar10" if data else "digits", images, seed, budget)
+    try:
+        _run(report, data, models, root, load_s, console)
+    except (DatasetError, ServiceError, ReaasError, LookupError) as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
+    for table in tables(report):
+        console.print(table)
+    report.write(out / "f2i.json")
+    (out / "f2i.md").write_text(markdown(report), encoding="utf-8")
+    write_plot(report, out / "f2i.png")
+    console.print(f"wrote {out / 'f2i.json'}, {out / 'f2i.md'}, {out / 'f2i.png'}")
+
+
+def _run(
+    report: Report,
+    data: Path | None,
+    models: tuple[str, ...],
+    root: Path,
+    load_s: float,
+    console: Console,
+) -> None:
+    """Measure every encoder, while the service runs beside it, idle but for its turns."""
+    name = report.dataset
+    if data is None:
+        console.print("no DATA=: scikit-learn's digits, 8x8 and grey, instead of CIFAR-10")
+    images = load(name, data, train_size=TRAIN[name], test_size=TEST[name], seed=report.seed)
+    entries = list(latest_entries(root, models))
+    with _service(root, load_s) as service, _progress(console) as progress:
+        for entry in entries:
+            task = progress.add_task(f"{entry.manifest.name}: opening, training the head", total=1)
+            subject = Subject.opened(entry, images.test_images.shape[1:])
+            asked = drawn(subject, images, report.images, report.seed)
+            progress.advance(task)
+            report.subjects.append(_described(subject, asked))
+            for target in targets(subject, asked, report.seed):
+                _measure(report, subject, asked, target, service, load_s, progress)
+
+
+def _measure(
+    report: Report,
+    subject: Subject,
+    asked: Questions,
+    target: Target,
+    service: ServiceProcess | None,
+    load_s: float,
+    progress: Progress,
+) -> None:
+    """All methods on one target."""
+    count, title = len(asked.x), f"{subject.name} {target.name}"
+    task = progress.add_task(f"{title}: attack", total=count)
+    attacked = torch.cat([_advanced(progress, task, part) for part in target.attack()])
+    paper: Measured | None = None
+    for method in target.methods:
+        task = progress.add_task(f"{title}: {method.value}", total=min(count, ALONE) + count)
+        found = measure(
+            method,
+            target.certifier(method),
+            count,
+            report.budget_s,
+            lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
+        )
+        progress.update(task, completed=min(count, ALONE) + count)
+        paper = found if method.value == reports.PAPER else paper
+        rate = None
+        if service and found.batched_ms and found.batched_ms * 64e-3 < LOAD_LIMIT_S:
+            model = subject.entry.manifest.name
+            rate = pairs_per_second(service.address, model, count, target.request(method), load_s)
+        report.rows.append(summed_up(subject.name, target.name, found, attacked, paper, rate))
+
+
+def _advanced(progress: Progress, task: object, part: torch.Tensor) -> torch.Tensor:
+    progress.advance(task, len(part))  # type: ignore[arg-type]
+    return part
+
+
+def _described(subject: Subject, asked: Questions) -> reports.Subject:
+    return reports.Subject(
+        name=subject.name,
+        digest=subject.entry.manifest.digest,
+        lipschitz=subject.constants.lipschitz,
+        accuracy=asked.accuracy,
+        feature_radii={f"p{percentile}": radius for percentile, radius in asked.radii.items()},
+    )
+
+
+@contextmanager
+def _service(root: Path, load_s: float) -> Iterator[ServiceProcess | None]:
+    """The F2I service, serving; None where no load is wanted."""
+    if not load_s:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="reaas-") as logs:
+        service = start_service("f2i", root, Path(logs))
+        try:
+            service.wait_until_serving()
+            yield service
+        finally:
+            service.stop()
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        "[progress.description]{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The report as a table on the terminal and as markdown for docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from evaluation.bench_f2i.report import Report, Row
+
+_HEADS = (
+    "target",
+    "method",
+    "images",
+    "share of attacked: median",
+    "p10",
+    "ms a query: alone",
+    "in 64",
+    "pairs/s",
+    "x paper's CROWN",
+)
+
+
+def tables(report: Report) -> Iterator[Table]:
+    """One for each encoder."""
+    for subject in report.subjects:
+        table = Table(title=f"{subject.name}, L = {subject.lipschitz:.3g}", title_justify="left")
+        for index, head in enumerate(_HEADS):
+            table.add_column(head, justify="left" if index < 2 else "right")
+        last = ""
+        for row in _of(report, subject.name):
+            if last and row.target != last:
+                table.add_section()
+            table.add_row(*_cells(row))
+            last = row.target
+        yield table
+
+
+def markdown(report: Report) -> str:
+    """The same tables, with machine, date and seed."""
+    machine = report.machine
+    lines = [
+        f"{report.date[:10]}, {machine['architecture']}, {machine['cores']} cores "
+        f"({machine['torch_threads']} thread for the engine), Python {machine['python']}, seed "
+        f"{report.seed}; {report.dataset}, up to {report.images} correctly classified testing "
+        f"images, {report.budget_s:g} s of CPU time for each row.",
+    ]
+    for subject in report.subjects:
+        radii = ", ".join(f"{name} {radius:.3g}" for name, radius in subject.feature_radii.items())
+        lines += [
+            "",
+            f"**{subject.name}** (`{subject.digest[:15]}...`, L = {subject.lipschitz:.3g}, "
+            f"accuracy of the head {subject.accuracy:.1%}; R': {radii})",
+            "",
+            "| " + " | ".join(_HEADS) + " |",
+            "| " + " | ".join(["---"] * len(_HEADS)) + " |",
+        ]
+        rows = _of(report, subject.name)
+        lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _of(report: Report, encoder: str) -> list[Row]:
+    return [row for row in report.rows if row.encoder == encoder]
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.target,
+        row.method,
+        str(row.images),
+        f"{row.median_share:.3f}",
+        f"{row.p10_share:.3f}",
+        _number(row.alone_ms),
+        _number(row.batched_ms),
+        _number(row.pairs_per_second),
+        f"{row.ratio_to_paper:.2f}" if row.ratio_to_paper is not None else "-",
+    ]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
