@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 class EncoderBuilder:
     """Appends operators to a graph `input` [N, C, H, W] -> `feature` [N, d]; random weights."""
 
-    def __init__(self, shape: Sequence[int] = (3, 8, 8), seed: int = 0) -> None:
+    def __init__(self, shape: Sequence[int] = (3, 8, 8), seed: int = 0, opset: int = 17) -> None:
+        self.opset = opset
         self.random = np.random.default_rng(seed)
         self.shape = tuple(shape)
         self.nodes: list[Any] = []
@@ -75,7 +76,7 @@ class EncoderBuilder:
         inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *self.shape])]
         outputs = [helper.make_tensor_value_info("feature", TensorProto.FLOAT, ["N", dim])]
         graph = helper.make_graph(self.nodes, "encoder", inputs, outputs, tensors)
-        opset = [helper.make_opsetid("", 17)]
+        opset = [helper.make_opsetid("", self.opset)]
         data: bytes = helper.make_model(
             graph, opset_imports=opset, ir_version=9
         ).SerializeToString()

@@ -59,26 +59,17 @@ def test_input_maps_that_do_not_fit_are_refused() -> None:
 
 
 def test_an_unknown_operator_is_named_with_its_node() -> None:
-    data = EncoderBuilder().conv(2).op("Sigmoid").head(2 * 36)
-    with pytest.raises(UnsupportedOperatorError, match=r"'sigmoid_1' uses Sigmoid") as caught:
+    data = EncoderBuilder().conv(2).op("Softplus").head(2 * 36)
+    with pytest.raises(UnsupportedOperatorError, match=r"'softplus_1' uses Softplus") as caught:
         load_network(data)
-    assert (caught.value.node, caught.value.operator) == ("sigmoid_1", "Sigmoid")
+    assert (caught.value.node, caught.value.operator) == ("softplus_1", "Softplus")
 
 
 @pytest.mark.parametrize(
     ("data", "option"),
     [
-        (EncoderBuilder().conv(2, auto_pad="SAME_UPPER").head(2 * 64), "auto_pad=SAME_UPPER"),
-        (
-            EncoderBuilder().op("AveragePool", kernel_shape=[3, 3], ceil_mode=1).head(3 * 36),
-            "ceil_mode",
-        ),
-        (
-            EncoderBuilder().op("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]).head(3 * 64),
-            "pads that are not counted",
-        ),
         (EncoderBuilder().op("Flatten", axis=2).head(8), "axis=2"),
-        (EncoderBuilder().op("Reshape", np.array([-1, 3, 64])).head(64), r"shape=\[-1, 3, 64\]"),
+        (EncoderBuilder().op("Reshape", np.array([-1, 2, 64])).head(64), r"shape=\[-1, 2, 64\]"),
     ],
 )
 def test_an_option_without_a_bound_is_as_unsupported(data: bytes, option: str) -> None:

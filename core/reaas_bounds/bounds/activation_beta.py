@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.graph.activation import Entrywise, TwoSlope
+from reaas_bounds.graph.smooth import Smooth
 
 
 def beta(function: Entrywise, p: Tensor, g: Tensor, z: Tensor, curvature: Tensor) -> Tensor:
@@ -13,11 +14,15 @@ def beta(function: Entrywise, p: Tensor, g: Tensor, z: Tensor, curvature: Tensor
 
     ``g`` inside the function's range of slopes. Exact for two slopes: with ``sigma = alpha z +
     (1 - alpha) relu`` it is that of a ReLU for ``(1 - alpha) p`` and ``(g - alpha)/(1 - alpha)``.
+    For a smooth function with slopes in [a, b] it is at most ``p^2 max(b - g, g - a)^2 / 4K``.
     """
     match function:
         case TwoSlope():
             rest, share = relu_part(function, g)
             return relu_beta(rest * p, share, z, curvature)
+        case Smooth():
+            farthest = torch.maximum(function.high - g, g - function.low)
+            return (p * farthest) ** 2 / (4 * curvature)
         case _:
             raise TypeError(f"no beta for {function.name}")
 

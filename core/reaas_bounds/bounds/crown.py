@@ -36,6 +36,9 @@ def crown_bound(centre: Centre, radii: Tensor) -> Tensor:
     intervals: list[Interval] = []
     relaxations: dict[int, Relaxation] = {}
     for index, node in enumerate(graph.nodes):
+        if isinstance(node, Activation):
+            at, around = centre.values[node.source], intervals[node.source]
+            relaxations[index] = relax(node.function, at, around)
         interval = propagate(centre, index, intervals, radii)
         if index not in centre.first_rows and (index in readers or index == last):
             wanted = torch.ones_like(interval.lower, dtype=torch.bool)
@@ -46,9 +49,6 @@ def crown_bound(centre: Centre, radii: Tensor) -> Tensor:
                 wanted = torch.stack(bent).any(0)
             interval = _tightened(centre, index, interval, wanted, relaxations, radii)
         intervals.append(interval)
-        if isinstance(node, Activation):
-            at, around = centre.values[node.source], intervals[node.source]
-            relaxations[index] = relax(node.function, at, around)
     return intervals[-1].norm()
 
 

@@ -76,7 +76,8 @@ def lipschitz_constant(graph: Graph, norms: OperatorNorms) -> LipschitzConstant:
     """The smaller of the two constants; deterministic.
 
     Theorem (layer product): a function with slopes in [a, b] is max(|a|, |b|)-Lipschitz, so L is
-    at most the product of these and of ||W_k||; at a sum of two paths their constants add.
+    at most the product of these and of ||W_k||; at a sum of two paths their constants add (their
+    squares, if the paths end in different entries).
     Theorem (averaged operators, Combettes & Pesquet, SIAM J. Math. Data Sci. 2020, Prop. 5.5):
     every such slope is C + R e with C = (a + b)/2, R = (b - a)/2, |e| <= 1. So a chain of n affine
     maps has L at most the sum over all ways to cut W_n ... W_1 into consecutive blocks of the
@@ -104,7 +105,8 @@ def prefix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> l
                 constant, chain = states[node.source]
                 state = (constant, chain.then(node))
             case Sum():
-                state = (constants[node.left] + constants[node.right], Chain())
+                paths = constants[node.left], constants[node.right]
+                state = (math.hypot(*paths) if node.disjoint else sum(paths), Chain())
         constants.append(state[0] * bound(state[1], norms))
         states.append(state if len(consumers[index]) == 1 else (constants[-1], Chain()))
     return constants

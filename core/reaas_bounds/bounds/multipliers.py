@@ -14,6 +14,7 @@ from reaas_bounds.bounds.envelope import Multipliers, activation, inside, relax_
 from reaas_bounds.graph.activation import Entrywise, TwoSlope
 from reaas_bounds.graph.backward import pull_back
 from reaas_bounds.graph.nodes import Graph
+from reaas_bounds.graph.smooth import Smooth
 from reaas_bounds.graph.window import Window, crop, embed
 
 # Bisection steps for the curvature of one layer: elementwise work, far below one convolution.
@@ -107,26 +108,32 @@ def _start(function: Entrywise, p: Tensor, z: Tensor, budget: float) -> tuple[Te
         case TwoSlope():
             rest = 1 - function.alpha
             rising = (rest * p).clamp_min(0)
-            curvature = _curvature(rising, z, budget)
+            curvature = shared_curvature(rising, z, budget, torch.ones_like(rising))
             width = (rising / (4 * curvature)).clamp_min(TINY)
             return curvature, function.alpha + rest * (0.5 + z / (2 * width)).clamp(0, 1)
+        case Smooth():
+            # The bound is p^2 spread^2 / 4K + K budget^2 with g in the middle.
+            size = (p * function.spread).norm()
+            curvature = (size / (2 * max(budget, TINY))).clamp_min(TINY)
+            return curvature, torch.full_like(p, float(function.centre))
         case _:
             raise TypeError(f"no start for {function.name}")
 
 
-def _curvature(rising: Tensor, z: Tensor, budget: float) -> Tensor:
-    """The K that minimises ``sum beta + K budget^2`` for rows ``rising`` >= 0 on their ramps.
+def shared_curvature(width: Tensor, z: Tensor, budget: float, share: Tensor) -> Tensor:
+    """The K that minimises ``sum share^2 omega + K budget^2`` for rows of sizes ``width`` >= 0.
 
-    With ramps beta is ``(p - 4K|z|)_+^2 / 16K``, so ``sum ((p / 4K)^2 - z^2)_+ = budget^2``. The
-    left side falls with K: bisection between what all neurons and what no z would give.
+    On the ramps ``omega = (width - 4K|z|)_+^2 / 16K``, so ``sum share^2 ((width / 4K)^2 - z^2)_+ =
+    budget^2``. The left side falls with K: bisection between what all neurons and what no z would
+    give.
     """
-    size = rising.norm() / 4
-    low = size / torch.hypot(z.norm(), z.new_tensor(budget))
+    size, weight = (share * width).norm() / 4, share.square()
+    low = size / torch.hypot((share * z).norm(), z.new_tensor(budget))
     high = size / budget
     for _ in range(HALVINGS):
         middle = (low * high).sqrt()
-        spent = ((rising / (4 * middle).clamp_min(TINY)).square() - z.square()).clamp_min(0).sum()
-        above = spent > budget * budget
+        wide = (width / (4 * middle).clamp_min(TINY)).square()
+        above = (weight * (wide - z.square()).clamp_min(0)).sum() > budget * budget
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
     found: Tensor = (low * high).sqrt().clamp_min(TINY)
     return found

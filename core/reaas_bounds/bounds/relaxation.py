@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reaas_bounds.bounds.centre import Interval
 from reaas_bounds.graph.activation import Entrywise, TwoSlope
+from reaas_bounds.graph.smooth import SLACK, Smooth
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ def relax(function: Entrywise, at: Tensor, interval: Interval) -> Relaxation:
     match function:
         case TwoSlope():
             return _relax_two_slope(function.alpha, _relax_relu(at, interval))
+        case Smooth():
+            return _relax_smooth(function, at, interval)
         case _:
             raise TypeError(f"no lines for {function.name}")
 
@@ -47,6 +50,8 @@ def increments(function: Entrywise, at: Tensor, interval: Interval) -> tuple[Ten
             low, high = _relu_increments(at, interval)
             ends = [function.alpha + (1 - function.alpha) * end for end in (low, high)]
             return torch.minimum(*ends), torch.maximum(*ends)
+        case Smooth():  # the mean value theorem
+            return function.slopes_on(at + interval.lower, at + interval.upper)
         case _:
             raise TypeError(f"no slopes for {function.name}")
 
@@ -88,4 +93,32 @@ def _relax_two_slope(alpha: Tensor, relu: Relaxation) -> Relaxation:
         upper_slope=alpha + rest * upper_slope,
         lower_offset=rest * torch.where(over, relu.upper_offset, relu.lower_offset),
         upper_offset=rest * torch.where(over, relu.lower_offset, relu.upper_offset),
+    )
+
+
+def _relax_smooth(function: Smooth, at: Tensor, interval: Interval) -> Relaxation:
+    """Where the function is convex: chord above, tangent at the middle below; concave: turned over.
+
+    Elsewhere two parallel lines: with the smallest slope a on the interval, ``sigma - a z`` rises,
+    so its ends bound it; with the largest one it falls. The pair with the smaller gap is taken.
+    """
+    low, high = at + interval.lower, at + interval.upper
+    ends = function.value(low), function.value(high)
+    convex, concave = function.curvature_on(low, high)
+    middle, width = (low + high) / 2, (high - low).clamp_min(torch.finfo(at.dtype).tiny)
+    tangent, chord = function.derivative(middle), (ends[1] - ends[0]) / width
+    slowest, fastest = function.slopes_on(low, high)
+    parallel = torch.where(slowest + fastest < 2 * chord, fastest, slowest)
+    lower_slope = torch.where(convex, tangent, torch.where(concave, chord, parallel))
+    upper_slope = torch.where(concave, tangent, torch.where(convex, chord, parallel))
+    # A line's height over the function is extreme at an end or, for a tangent, where it touches.
+    value, slack = function.value(at), SLACK * (4 + low.abs() + high.abs())
+    points = [(low, ends[0]), (high, ends[1]), (middle, function.value(middle))]
+    below = [v - value - lower_slope * (z - at) for z, v in points]
+    above = [v - value - upper_slope * (z - at) for z, v in points]
+    return Relaxation(
+        lower_slope=lower_slope,
+        upper_slope=upper_slope,
+        lower_offset=(torch.stack(below).amin(0) - slack).clamp_max(0.0),
+        upper_offset=(torch.stack(above).amax(0) + slack).clamp_min(0.0),
     )

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import onnx
+import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from reaas_bounds.errors import InvalidModelError, UnsupportedOperatorError
+from reaas_bounds.graph.activation import Entrywise
+from reaas_bounds.graph.folding import pruned
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Node
+from reaas_bounds.graph.maps import Reshape
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum
 from reaas_bounds.graph.onnx_file import check_activation, image_shape, label, read_tensor
+from reaas_bounds.graph.sparse import Matrix, Sparse
 from reaas_bounds.graph.window import Shape
 
-_ZERO = torch.zeros((), dtype=torch.float64)
+ZERO = torch.zeros((), dtype=torch.float64)
 
 
 class GraphBuilder:
-    """State of one pass: constants by name, nodes so far, index of every activation."""
+    """State of one pass: constants by name, nodes so far, index of every activation.
+
+    Attributes:
+        constants: float32, int64 or bool arrays; shapes of activations are arrays of objects,
+            whose batch axis is no number.
+        pairs: activations of pairwise maxima made so far, by what they read.
+    """
 
     def __init__(self, proto: onnx.GraphProto) -> None:
-        self.constants = {t.name: read_tensor(t, t.name) for t in proto.initializer}
+        self.constants: dict[str, NDArray[Any]] = {
+            t.name: read_tensor(t, t.name) for t in proto.initializer
+        }
         self.nodes: list[Node] = [Input(image_shape(proto))]
         self.index = {v.name: 0 for v in proto.input if v.name not in self.constants}
+        self.pairs: dict[tuple[int, bytes], int] = {}
 
     def finish(self, output: onnx.ValueInfoProto) -> Graph:
         """The graph up to ``output``, which must be a feature [N, d]."""
@@ -36,19 +53,23 @@ class GraphBuilder:
                 f"output {output.name!r} must be a FLOAT feature [N, d], its shape is "
                 f"{['N', *shape]}"
             )
-        return Graph(tuple(self.nodes[: last + 1]))
+        return pruned(self.nodes[: last + 1])
+
+    def append(self, lowered: Node, name: str) -> int:
+        """Index of the new node ``lowered``; ``name`` is for messages."""
+        check_activation(lowered.shape, name)
+        self.nodes.append(lowered)
+        return len(self.nodes) - 1
 
     def push(self, node: onnx.NodeProto, lowered: Node) -> None:
         """Append a lowered node as the value of ``node``'s first output."""
-        check_activation(lowered.shape, node.output[0])
-        self.nodes.append(lowered)
-        self.index[node.output[0]] = len(self.nodes) - 1
+        self.index[node.output[0]] = self.append(lowered, node.output[0])
 
     def affine(
         self,
         node: onnx.NodeProto,
         linear: LinearMap,
-        bias: Tensor = _ZERO,
+        bias: Tensor = ZERO,
         magnitude: Tensor | None = None,
         source: int | None = None,
     ) -> None:
@@ -56,6 +77,35 @@ class GraphBuilder:
         magnitude = bias.abs() if magnitude is None else magnitude
         source = self.source(node) if source is None else source
         self.push(node, Affine(source, linear, bias, magnitude))
+
+    def linear(self, source: int, linear: LinearMap, name: str) -> int:
+        """Index of ``linear h`` of the activation ``source``; what changes nothing is no node."""
+        if isinstance(linear, Reshape) and linear.input_shape == linear.output_shape:
+            return source
+        return self.append(Affine(source, linear, ZERO, ZERO), name)
+
+    def activation(self, node: onnx.NodeProto, function: Entrywise) -> None:
+        """Append ``function`` of the first input, on a vector or on image planes."""
+        source, shape = self.source(node), self.shape(node)
+        flat = shape if len(shape) in (1, 3) else (math.prod(shape),)
+        seen = self.linear(source, Reshape(shape, flat), node.output[0])
+        found = self.append(Activation(seen, flat, function), node.output[0])
+        self.index[node.output[0]] = self.linear(found, Reshape(flat, shape), node.output[0])
+
+    def origin(self, index: int) -> tuple[int, Matrix]:
+        """The node that node ``index`` only rearranges, and the matrix that does it."""
+        matrix = scipy.sparse.eye_array(math.prod(self.nodes[index].shape), format="csr")
+        while isinstance(node := self.nodes[index], Affine) and node.bias is ZERO:
+            if isinstance(node.linear, Sparse) and node.linear.terms == 0:
+                matrix = matrix @ node.linear.matrix
+            elif not isinstance(node.linear, Reshape):
+                break
+            index = node.source
+        return index, matrix
+
+    def total(self, left: int, right: int, name: str, *, disjoint: bool = False) -> int:
+        """Index of the sum of two activations of one shape."""
+        return self.append(Sum(left, right, self.nodes[left].shape, disjoint), name)
 
     def source(self, node: onnx.NodeProto, position: int = 0) -> int:
         """Index of the activation that is input ``position``."""
@@ -71,7 +121,7 @@ class GraphBuilder:
             raise InvalidModelError(f"node {label(node)!r} reads an activation {list(shape)}")
         return shape
 
-    def constant(self, node: onnx.NodeProto, position: int) -> NDArray[np.generic]:
+    def constant(self, node: onnx.NodeProto, position: int) -> NDArray[Any]:
         """Constant input ``position``."""
         name = node.input[position]
         if name not in self.constants:
@@ -79,6 +129,13 @@ class GraphBuilder:
                 label(node), f"{node.op_type} with a computed input {name!r}"
             )
         return self.constants[name]
+
+    def integers(self, node: onnx.NodeProto, position: int) -> list[int]:
+        """Constant input ``position`` as integers that do not depend on the batch."""
+        values = self.constant(node, position).ravel().tolist()
+        if not all(isinstance(value, int) for value in values):
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} by {values}")
+        return values
 
     def weight(self, node: onnx.NodeProto, position: int) -> Tensor:
         """Constant float input ``position`` in float64."""

@@ -34,10 +34,14 @@ def fold(graph: Graph) -> Folded:
             folded = _merged(before, folded) if isinstance(before, Affine) and alone else folded
         nodes.append(folded)
         position[index] = len(nodes) - 1
-    needed = _needed(nodes)
-    rank = {old: new for new, old in enumerate(needed)}
-    kept = Graph(tuple(relocated(nodes[old], rank) for old in needed))
-    return Folded(kept, {k: rank[at] for k, at in position.items() if at in rank})
+    rank = _kept(nodes)
+    return Folded(pruned(nodes), {k: rank[at] for k, at in position.items() if at in rank})
+
+
+def pruned(nodes: list[Node]) -> Graph:
+    """The graph of those of ``nodes`` that the last one depends on."""
+    rank = _kept(nodes)
+    return Graph(tuple(relocated(nodes[old], rank) for old in rank))
 
 
 def relocated(node: Node, position: dict[int, int]) -> Node:
@@ -50,7 +54,7 @@ def relocated(node: Node, position: dict[int, int]) -> Node:
         case Activation():
             return Activation(position[node.source], node.shape, node.function)
         case Sum():
-            return Sum(position[node.left], position[node.right], node.shape)
+            return Sum(position[node.left], position[node.right], node.shape, node.disjoint)
 
 
 def _merged(first: Affine, second: Affine) -> Affine:
@@ -62,10 +66,10 @@ def _merged(first: Affine, second: Affine) -> Affine:
     return Affine(first.source, linear, bias, bias.abs())
 
 
-def _needed(nodes: list[Node]) -> list[int]:
-    """Indices of the input and of all nodes that the last one depends on."""
+def _kept(nodes: list[Node]) -> dict[int, int]:
+    """New index of the input and of every node that the last one depends on."""
     needed = {0, len(nodes) - 1}
     for index in range(len(nodes) - 1, -1, -1):
         if index in needed:
             needed.update(sources(nodes[index]))
-    return sorted(needed)
+    return {old: new for new, old in enumerate(sorted(needed))}

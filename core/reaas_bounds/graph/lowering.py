@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reaas_bounds.errors import UnsupportedOperatorError
 from reaas_bounds.graph.builder import GraphBuilder
+from reaas_bounds.graph.gelu import fused_gelu
 from reaas_bounds.graph.nodes import Graph
 from reaas_bounds.graph.onnx_file import label, parse
 from reaas_bounds.graph.operators import OPERATORS
@@ -18,7 +19,7 @@ def lower(data: bytes) -> Graph:
     """
     proto = parse(data)
     builder = GraphBuilder(proto)
-    for node in proto.node:
+    for node in fused_gelu(proto):
         operator = OPERATORS.get(node.op_type)
         if operator is None:
             raise UnsupportedOperatorError(label(node), node.op_type)

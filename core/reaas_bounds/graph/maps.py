@@ -40,11 +40,10 @@ class Convolution(LinearMap):
         self.weight, self.stride, self.pads = weight, stride, pads
         self.dilation, self.groups = dilation, groups
 
-    def reweighted(self, weight: Tensor) -> Convolution:
-        """The same geometry with another kernel of the same shape."""
-        return Convolution(
-            weight, self.input_shape, self.stride, self.pads, self.dilation, self.groups
-        )
+    def reweighted(self, weight: Tensor, input_shape: Shape | None = None) -> Convolution:
+        """The same geometry with another kernel, for as many channels as that has."""
+        shape = input_shape or self.input_shape
+        return Convolution(weight, shape, self.stride, self.pads, self.dilation, self.groups)
 
     def apply(self, x: Tensor) -> Tensor:
         """Correlate ``x`` [n, i, H, W] with the kernel."""

@@ -50,11 +50,15 @@ class Activation:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """Sum of two activations of one shape (a residual connection)."""
+    """Sum of two activations of one shape (a residual connection).
+
+    ``disjoint``: no entry is non-zero in both, as in a concatenation.
+    """
 
     left: int
     right: int
     shape: Shape
+    disjoint: bool = False
 
 
 Node = Input | Affine | Activation | Sum

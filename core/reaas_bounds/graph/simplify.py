@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from reaas_bounds.graph.linear import LinearMap, compose
 from reaas_bounds.graph.maps import Convolution, Dense, Reshape, Scaling, materialize
+from reaas_bounds.graph.sparse import Sparse, as_convolution, product
 
 # A product that starts at so few inputs is kept as a matrix: its norm and rows are then exact.
 MATRIX_COLUMNS = 1024
@@ -19,7 +21,7 @@ def simplified(factors: tuple[LinearMap, ...], *, at_input: bool) -> LinearMap:
     ``at_input``: the product starts at the image itself; a small image makes it one matrix.
     """
     merged: list[LinearMap] = []
-    for factor in factors:
+    for factor in _runs(factors):
         merged.append(factor)
         while len(merged) > 1:
             pair = _merge(merged[-2], merged[-1])
@@ -30,6 +32,30 @@ def simplified(factors: tuple[LinearMap, ...], *, at_input: bool) -> LinearMap:
     if at_input and len(merged) > 1 and math.prod(product.input_shape) <= MATRIX_COLUMNS:
         return materialize(product)
     return product
+
+
+def _runs(factors: tuple[LinearMap, ...]) -> list[LinearMap]:
+    """``factors`` with sparse neighbours and the reshapes between them as one sparse map each.
+
+    One that mixes channels alike in all pixels becomes a convolution, which merges with others.
+    """
+    runs: list[LinearMap] = []
+    for factor in factors:
+        last = runs[-1] if runs else None
+        if isinstance(factor, Sparse) and isinstance(last, Sparse):
+            runs[-1] = product(last, factor)
+        elif isinstance(factor, Reshape) and isinstance(last, Sparse):
+            runs[-1] = last.reshaped(last.input_shape, factor.output_shape)
+        elif isinstance(factor, Sparse) and isinstance(last, Reshape):
+            runs[-1] = factor.reshaped(last.input_shape, factor.output_shape)
+        else:
+            runs.append(factor)
+    return [_channelwise(factor) for factor in runs]
+
+
+def _channelwise(factor: LinearMap) -> LinearMap:
+    found = as_convolution(factor) if isinstance(factor, Sparse) else None
+    return factor if found is None else found
 
 
 def _merge(first: LinearMap, second: LinearMap) -> LinearMap | None:
@@ -53,10 +79,31 @@ def _merge(first: LinearMap, second: LinearMap) -> LinearMap | None:
             return Dense(second.weight, first.input_shape, second.output_shape)
         case Dense(), Reshape():
             return Dense(first.weight, first.input_shape, second.output_shape)
+        case Convolution(), Convolution() if _pointwise(second) and first.groups == 1:
+            mixed = torch.einsum("ochw,po->pchw", first.weight, second.weight[:, :, 0, 0])
+            return first.reweighted(mixed)
+        case Convolution(), Convolution() if _pointwise(first) and second.groups == 1:
+            mixed = torch.einsum("ochw,ci->oihw", second.weight, first.weight[:, :, 0, 0])
+            return second.reweighted(mixed, first.input_shape)
+        case Convolution(), Dense() if _pointwise(first):
+            planes = second.weight.reshape(-1, *second.input_shape)  # [d, C, H, W]
+            mixed = torch.einsum("dchw,ci->dihw", planes, first.weight[:, :, 0, 0])
+            return Dense(mixed.flatten(1), first.input_shape, second.output_shape)
+        case Dense(), Sparse():
+            return Dense(second.apply(first.weight.T).T, first.input_shape, second.output_shape)
+        case Sparse(), Dense():
+            weight = first.adjoint(second.weight.reshape(-1, *first.output_shape)).flatten(1)
+            return Dense(weight, first.input_shape, second.output_shape)
         case Reshape(), Reshape():
             return Reshape(first.input_shape, second.output_shape)
         case _:
             return None
+
+
+def _pointwise(linear: Convolution) -> bool:
+    """Whether ``linear`` is a matrix between channels, the same in every pixel."""
+    geometry = (tuple(linear.weight.shape[2:]), linear.stride, linear.pads, linear.groups)
+    return geometry == ((1, 1), (1, 1), (0, 0, 0, 0), 1)
 
 
 def _per_channel(scaling: Scaling) -> Tensor | None:

@@ -19,9 +19,11 @@ from reaas_bounds.graph.maps import (
     materialize,
 )
 from reaas_bounds.graph.rows import GROUP, unit_rows
+from reaas_bounds.graph.sparse import Sparse
 from reaas_bounds.graph.window import embed
 from reaas_bounds.norms.circulant import convolution_norm
 from reaas_bounds.norms.matrix import gamma, matrix_norm
+from reaas_bounds.norms.sparse import sparse_norm
 
 # A product whose smaller side is at most this gets the exact norm of its matrix: on one core
 # about 2 s and 200 MB; beyond, time grows with the cube of the side.
@@ -69,15 +71,15 @@ class OperatorNorms:
         else:
             bound = math.prod(elementary_norm(part) for part in factors)
         sides = sorted(math.prod(s) for s in (maps[0].input_shape, maps[-1].output_shape))
-        dense = len(factors) == 1 and isinstance(factors[0], Dense)
+        known = len(factors) == 1 and not isinstance(factors[0], Convolution)
         small = len(maps) <= EXACT_FACTORS and sides[0] <= EXACT_SIDE
-        if small and not dense and sides[1] <= EXACT_OTHER_SIDE:
+        if small and not known and sides[1] <= EXACT_OTHER_SIDE:
             bound = min(bound, self._exact(maps, factors))
         return bound
 
     def _exact(self, maps: Sequence[LinearMap], factors: Sequence[LinearMap]) -> float:
         # Entrywise the computed matrix is within gamma_k |W_n| ... |W_1| of the true one.
-        terms = sum(factor.terms for factor in factors) + len(factors)
+        terms = sum(factor.terms for factor in factors) + 8 * len(factors)
         spread = math.prod(self.of_absolute(linear) for linear in maps)
         return matrix_norm(_smaller_side(factors), error=gamma(terms) * spread)
 
@@ -95,6 +97,8 @@ def elementary_norm(linear: LinearMap) -> float:
             return matrix_norm(linear.rows) * matrix_norm(linear.columns)
         case Replication():
             return math.sqrt(linear.channels) * (1 + 2.0**-52)
+        case Sparse():
+            return sparse_norm(linear.matrix)
         case Reshape():
             return 1.0
         case _:
@@ -104,6 +108,9 @@ def elementary_norm(linear: LinearMap) -> float:
 def _smaller_side(factors: Sequence[LinearMap]) -> Tensor:
     """Matrix of the product (or its transpose), one row per entry of its smaller side."""
     inputs, outputs = factors[0].input_shape, factors[-1].output_shape
+    if len(outputs) not in (1, 3):
+        flat = (math.prod(outputs),)
+        return _smaller_side([*factors, Reshape(outputs, flat)])
     if math.prod(outputs) > math.prod(inputs):
         return materialize(compose(factors)).weight.T
     linear = compose(factors)

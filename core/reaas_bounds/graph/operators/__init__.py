@@ -1,0 +1,26 @@
+"""One function per ONNX operator: what it means as affine maps, activations and sums.
+
+Opset 13 to the newest known to ``onnx``. An option that is not listed is as unsupported as an
+unknown operator; defaults follow the ONNX specification.
+"""
+
+from reaas_bounds.graph.operators.activations import ACTIVATIONS
+from reaas_bounds.graph.operators.elementwise import ELEMENTWISE
+from reaas_bounds.graph.operators.linear import LINEAR
+from reaas_bounds.graph.operators.options import Operator
+from reaas_bounds.graph.operators.pooling import POOLING
+from reaas_bounds.graph.operators.resize import RESIZE
+from reaas_bounds.graph.operators.shapes import SHAPES
+from reaas_bounds.graph.operators.sorting import SORTING
+
+OPERATORS: dict[str, Operator] = {
+    **ACTIVATIONS,
+    **ELEMENTWISE,
+    **LINEAR,
+    **POOLING,
+    **RESIZE,
+    **SHAPES,
+    **SORTING,
+}
+
+__all__ = ["OPERATORS"]

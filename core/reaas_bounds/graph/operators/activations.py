@@ -1,0 +1,74 @@
+"""Entrywise activations."""
+
+from __future__ import annotations
+
+import onnx
+import torch
+
+from reaas_bounds.errors import InvalidModelError, UnsupportedOperatorError
+from reaas_bounds.graph.activation import RELU, Entrywise, TwoSlope
+from reaas_bounds.graph.builder import GraphBuilder
+from reaas_bounds.graph.onnx_file import label
+from reaas_bounds.graph.operators.options import Operator, options, require
+from reaas_bounds.graph.smooth import GELU, SIGMOID, TANH
+
+_ABS = TwoSlope(-torch.ones((), dtype=torch.float64), "Abs")
+
+
+def _plain(function: Entrywise) -> Operator:
+    """The operator of a function without options."""
+
+    def lower(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+        options(node)
+        builder.activation(node, function)
+
+    return lower
+
+
+def _leaky_relu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    alpha = float(options(node, alpha=0.01)["alpha"])
+    slope = torch.tensor(alpha, dtype=torch.float64)
+    if not bool(slope.isfinite()):
+        raise InvalidModelError(f"node {label(node)!r}: alpha is {alpha}")
+    builder.activation(node, TwoSlope(slope, "LeakyRelu"))
+
+
+def _prelu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    options(node)
+    slope, shape = builder.weight(node, 1), builder.shape(node)
+    require(node, len(shape) in (1, 3), f"an activation {list(shape)}")
+    per_channel = slope.numel() == 1 or tuple(slope.shape[-len(shape) :]) == (
+        shape[0],
+        *(1 for _ in shape[1:]),
+    )
+    require(node, per_channel, f"slopes {list(slope.shape)}; one number, or one for each channel")
+    alpha = slope.reshape(()) if slope.numel() == 1 else slope.reshape(-1, *(1 for _ in shape[1:]))
+    builder.activation(node, TwoSlope(alpha, "PRelu"))
+
+
+def _gelu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    approximate = options(node, approximate=b"none")["approximate"]
+    require(node, approximate == b"none", "approximate=tanh; export the exact form")
+    builder.activation(node, GELU)
+
+
+def _normalisation(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    """L2 normalisation has no global constant, so nothing behind it could be certified."""
+    raise UnsupportedOperatorError(
+        label(node),
+        f"{node.op_type} (a normalisation moves features arbitrarily fast near zero: leave it out "
+        "of the encoder and let the classifier divide)",
+    )
+
+
+ACTIVATIONS: dict[str, Operator] = {
+    "Abs": _plain(_ABS),
+    "Gelu": _gelu,
+    "LeakyRelu": _leaky_relu,
+    "LpNormalization": _normalisation,
+    "PRelu": _prelu,
+    "ReduceL2": _normalisation,
+    "Relu": _plain(RELU),
+    "Sigmoid": _plain(SIGMOID),
+    "Tanh": _plain(TANH),
+}
