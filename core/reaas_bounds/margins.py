@@ -5,31 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
-import torch
 from torch import Tensor
 
-from reaas_bounds.bounds.envelope import Local, quadratic_envelope
-from reaas_bounds.bounds.multipliers import search_multipliers
-from reaas_bounds.bounds.row_constant import ROUNDING, row_constants
+from reaas_bounds.bracket import Bracket
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
-from reaas_bounds.margin_query import (
-    CertifiedMargin,
-    MarginMethod,
-    MarginOptions,
-    check_margins,
-)
+from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptions, MarginSets
+from reaas_bounds.margin_set import HUGE, MarginSet, sets_around
 from reaas_bounds.query import rounded_down
-from reaas_bounds.rounding import float32_error_at
 from reaas_bounds.search import Stop, never
 
 # The envelope is built for radii 2^(j / LADDER), whatever the margins are: 26% apart, which costs
 # less than 1% of a radius (measured), since near its best it depends little on what it is for.
 LADDER = 3
-# Margins in units of ||a||, and radii, beyond this are cut off: squares of them must not overflow.
-HUGE = 1e30
 
 
 def certify_margins(
@@ -41,15 +30,23 @@ def certify_margins(
     method: MarginMethod = MarginMethod.AUTO,
     options: MarginOptions | None = None,
     stop: Stop = never,
+    *,
+    valid_within: Tensor | None = None,
 ) -> list[CertifiedMargin]:
     """Certified radii within which ``a_i . (z' - z) > -m_i`` for all rows; deterministic.
 
     z and z' are the float32 features of x and x'. Theorem: with ``E(r) >= max -a . (f(x + d) -
-    f(x))`` over ``||d||_2 <= r``, e(x) a bound of the float32 error of the feature of x, and slope
-    its growth, ``E(r) + ||a|| (2 e(x) + slope r) < m`` implies the row. E is the row's constant
-    times r (LIPSCHITZ) or its quadratic envelope (ENVELOPE): r is a closed form in both.
+    f(x))`` over ``||d||_2 <= r``, e(x) a bound of the float32 error of ``a . feature`` at x, and
+    slope its growth, ``E(r) + 2 e(x) + ||a|| slope r < m`` implies the row. E is the row's
+    constant times r (LIPSCHITZ) or its quadratic envelope (ENVELOPE), and r a closed form in both;
+    or the row's bound by CROWN or IBP, of which a bracket is searched.
 
-    Only the row that limits the radius is worked on, until it stays the same: the answer is that
+    Several sets of rows: each holds the smaller of its rows' radius and of the radius of its ball
+    ``||z' - z||_2 <= rho`` (as ``certify_ball`` by the constant), and the answer is the best set's.
+    The sets are worked on in the order of what their constants say, and one that provably cannot
+    win is left: the answer is the largest of what each of them would get alone.
+
+    In a set only what limits the radius is worked on, until it stays the same: the answer is that
     of all rows. Each image is worked on alone, so its answer does not depend on the others. Larger
     margins never give a smaller radius with LIPSCHITZ, nor with AUTO unless it is cut off.
 
@@ -57,156 +54,140 @@ def certify_margins(
         network: the encoder at the client's input size.
         constants: ``certified_constants(network)``.
         inputs: images [n, C, h, w], float64 in [0,1] units.
-        normals: a [n, m, d], float64; a row of zeros with a positive margin limits nothing.
-        offsets: m [n, m], float64; a row that is not positive gives radius 0.
+        normals: a [n, m, d] or, for s sets, [n, s, m, d], float64; a row of zeros with a positive
+            margin limits nothing.
+        offsets: m [n, m] or [n, s, m], float64; a row that is not positive gives its set radius 0.
         method: the bound to use.
         options: search effort.
         stop: asked between envelopes; once True, what is certified so far is returned with
             ``converged`` False.
+        valid_within: rho [n, s], float64, above 0; infinity, and None: everywhere.
 
     Raises:
         InvalidQueryError: shapes or values that make no sense; names the argument.
     """
-    check_margins(network, inputs, normals, offsets)
+    margins = MarginSets.of(network, inputs, normals, offsets, valid_within)
     options = options or MarginOptions()
-    answers = []
-    for x, rows, margins in zip(inputs, normals, offsets, strict=True):
-        question = _Question.of(network, constants, x[None], rows, margins)
-        answers.append(_answer(question, method, options, stop))
-    return answers
+    return [
+        _Search(method, options, stop).best_of(sets)
+        for sets in sets_around(network, constants, inputs, margins)
+    ]
 
 
-@dataclass(frozen=True, eq=False)
-class _Question:
-    """One image with rows ``c = -a / ||a||`` [m, d] and margins in the same unit.
+class _Limits:
+    """What is certified of one set: the radius of every row, then that of the ball, and by what."""
 
-    ``margins`` [m]: what is left of them after the float32 error of both features at r = 0.
-    """
+    def __init__(self, margins: MarginSet, method: MarginMethod) -> None:
+        self.margins = margins
+        own = margins.constant_radii
+        closed = method in (MarginMethod.AUTO, MarginMethod.LIPSCHITZ)
+        self.radii = [r if closed or math.isinf(r) else 0.0 for r in own] + [margins.ball_radius]
+        by = MarginMethod.LIPSCHITZ if closed else method
+        self.methods: list[MarginMethod] = [by] * len(own) + [MarginMethod.LIPSCHITZ]
+        # Rows that may still be improved. None where nothing certifies 0 or everything.
+        self.left = {row for row, radius in enumerate(own) if 0 < radius < HUGE}
+        if method is MarginMethod.LIPSCHITZ:
+            self.left.clear()
 
-    network: Network
-    constants: CertifiedConstants
-    x: Tensor
-    rows: Tensor
-    margins: list[float]
-    row_constants: Tensor
+    @property
+    def hope(self) -> float:
+        """What the constants say of the set."""
+        return min(*self.margins.constant_radii, self.margins.ball_radius)
 
-    @classmethod
-    def of(
-        cls,
-        network: Network,
-        constants: CertifiedConstants,
-        x: Tensor,
-        normals: Tensor,
-        offsets: Tensor,
-    ) -> _Question:
-        largest = normals.abs().amax(1, keepdim=True)  # [m, 1]
-        scaled = normals / torch.where(largest > 0, largest, 1.0)
-        sizes = scaled.norm(dim=1, keepdim=True).clamp_min(1.0)  # a row of zeros stays one
-        rows = -scaled / sizes
-        # Rounding of the division, of the norm and, in `margins`, of the subtraction.
-        units = (offsets / sizes[:, 0] / largest[:, 0].clamp_min(1 / HUGE)).clamp_max(HUGE)
-        error = 2 * float(float32_error_at(network, x))
-        margins = [
-            (unit - error) - 1e-12 * (abs(unit) + error) if size > 0 else _unlimited(unit)
-            for unit, size in zip(units.tolist(), largest[:, 0].tolist(), strict=True)
-        ]
-        known = row_constants(network, rows)
-        return cls(network, constants, x, rows, margins, known)
+    @property
+    def limiting(self) -> int:
+        """The row that limits the set; the ball counts as the last one."""
+        return min(range(len(self.radii)), key=self.radii.__getitem__)
 
-    @cached_property
-    def local(self) -> Local:
-        """The network at the image."""
-        return Local.of(self.network, self.x)
+    @property
+    def radius(self) -> float:
+        """What the set certifies."""
+        return self.radii[self.limiting]
 
-    @cached_property
-    def values_float32(self) -> list[Tensor]:
-        """Values of the nodes at the image, for the search."""
-        return [value.float() for value in self.local.values]
+    @property
+    def ceiling(self) -> float:
+        """What it cannot exceed any more."""
+        done = (r for row, r in enumerate(self.radii) if row not in self.left)
+        return min(done, default=math.inf)
 
-    def constant_radius(self, row: int) -> float:
-        """What the constant of the row alone certifies."""
-        if math.isinf(margin := self.margins[row]):
-            return math.inf
-        constant = min(float(self.row_constants[row]), self.constants.lipschitz)
-        slope = (constant + self.constants.float32_slope) * (1 + ROUNDING)
-        return max(margin, 0.0) / slope if slope > 0 else math.inf
-
-    def envelope_radius(self, row: int, target: float, steps: int) -> float:
-        """What the envelope that is built for radius ``target`` certifies."""
-        local, direction = self.local, self.rows[row : row + 1]
-        chosen = search_multipliers(
-            self.network.folded_float32,
-            self.values_float32,
-            direction.float(),
-            local.reach,
-            target,
-            steps,
-        )
-        envelope = quadratic_envelope(local, direction, chosen)
-        return envelope.with_slope(self.constants.float32_slope).radius(self.margins[row])
+    def improve(self, row: int, radius: float, method: MarginMethod) -> None:
+        """Note what a bound certifies of a row, its last word."""
+        self.left.discard(row)
+        if radius > self.radii[row]:
+            self.radii[row], self.methods[row] = radius, method
 
 
-def _unlimited(offset: float) -> float:
-    return math.inf if offset > 0 else 0.0
+@dataclass
+class _Search:
+    """The search of one image, and the effort that it took."""
 
+    method: MarginMethod
+    options: MarginOptions
+    stop: Stop
+    steps: int = 0
+    finished: bool = True
 
-def _answer(
-    question: _Question, method: MarginMethod, options: MarginOptions, stop: Stop
-) -> CertifiedMargin:
-    """Work on the row that limits the radius until it has been worked on."""
-    constant = [question.constant_radius(row) for row in range(len(question.margins))]
-    radii, found = list(constant), [MarginMethod.LIPSCHITZ] * len(constant)
-    if method is MarginMethod.ENVELOPE:
-        radii = [radius if math.isinf(radius) else 0.0 for radius in constant]
-        found = [MarginMethod.ENVELOPE] * len(constant)
-    left = {row for row, radius in enumerate(constant) if 0 < radius < HUGE}
-    spent, finished = 0, True
-    while method is not MarginMethod.LIPSCHITZ and finished:
-        row = _smallest(radii)
-        if row not in left:
-            break
-        left.remove(row)
-        budget = options.max_envelopes - spent
-        climb = _climb(question, row, constant[row], options.steps, budget, stop)
-        spent, finished = spent + climb.envelopes, climb.finished
-        if climb.radius > radii[row]:
-            radii[row], found[row] = climb.radius, MarginMethod.ENVELOPE
-    row = _smallest(radii)
-    return CertifiedMargin(rounded_down(radii[row]), found[row], row, spent, finished)
+    def best_of(self, sets: list[MarginSet]) -> CertifiedMargin:
+        """Work on the sets, the most hopeful first, while they may win."""
+        found = [_Limits(margins, self.method) for margins in sets]
+        best = max(limits.radius for limits in found)
+        for limits in sorted(found, key=lambda limits: -limits.hope):
+            if self.method in (MarginMethod.AUTO, MarginMethod.ENVELOPE):
+                self._climb_rows(limits, best)
+            elif self.method is not MarginMethod.LIPSCHITZ:
+                self._bisect(limits, best)
+            best = max(best, limits.radius)
+        chosen = max(
+            range(len(found)), key=lambda index: found[index].radius
+        )  # the first of equals
+        limits = found[chosen]
+        item = limits.limiting
+        row = item if item < len(limits.radii) - 1 else None
+        radius, method = rounded_down(limits.radius), limits.methods[item]
+        return CertifiedMargin(radius, method, chosen, row, self.steps, self.finished)
 
+    def _climb_rows(self, limits: _Limits, best: float) -> None:
+        """Envelopes of the row that limits the set, until it has had them or has no chance."""
+        while self.finished and limits.ceiling > best:
+            row = limits.limiting
+            behind = limits.radius < best
+            if row not in limits.left or (behind and limits.margins.is_lost(row, best)):
+                break
+            limits.improve(row, self._climb(limits.margins, row), MarginMethod.ENVELOPE)
 
-def _smallest(radii: list[float]) -> int:
-    return min(range(len(radii)), key=radii.__getitem__)
+    def _climb(self, margins: MarginSet, row: int) -> float:
+        """Envelopes on the ladder above the constant's radius, up to the first rung not reached.
 
+        An envelope's radius counts only up to the next rung: with that, a larger margin can only
+        get further, rung by rung, although the envelopes themselves are not nested.
+        """
+        best, first = 0.0, math.floor(math.log2(margins.constant_radii[row]) * LADDER) + 1
+        for rung in itertools.count(first):
+            if self.steps >= self.options.max_envelopes or self.stop():
+                self.finished = False
+                break
+            target, above = 2.0 ** (rung / LADDER), 2.0 ** ((rung + 1) / LADDER)
+            radius = margins.envelope_radius(row, target, self.options.steps)
+            self.steps += 1
+            best = max(best, min(radius, above))
+            if radius < target:
+                break
+        return best
 
-@dataclass(frozen=True)
-class _Climb:
-    radius: float
-    envelopes: int
-    finished: bool
-
-
-def _climb(
-    question: _Question,
-    row: int,
-    start: float,
-    steps: int,
-    budget: int,
-    stop: Stop,
-) -> _Climb:
-    """Envelopes on the ladder above ``start``, up to the first rung that they do not reach.
-
-    An envelope's radius counts only up to the next rung: with that, a larger margin can only get
-    further, rung by rung, although the envelopes themselves are not nested.
-    """
-    best = 0.0
-    first = math.floor(math.log2(start) * LADDER) + 1
-    for spent, rung in enumerate(itertools.count(first)):
-        if spent >= budget or stop():
-            return _Climb(best, spent, finished=False)
-        target, above = 2.0 ** (rung / LADDER), 2.0 ** ((rung + 1) / LADDER)
-        radius = question.envelope_radius(row, target, steps)
-        best = max(best, min(radius, above))
-        if radius < target:
-            return _Climb(best, spent + 1, finished=True)
-    raise AssertionError("the ladder has no end")
+    def _bisect(self, limits: _Limits, best: float) -> None:
+        """One bracket of all rows together, beginning where their constants end."""
+        margins, rows = limits.margins, sorted(limits.left)
+        if limits.ceiling <= best or not rows:  # a row is lost, the ball is small, or all is free
+            return
+        ball = margins.ball_radius
+        bracket = Bracket(min(margins.constant_radii), self.options.search)
+        while bracket.open and bracket.lower < ball and bracket.upper > best:
+            if self.stop():
+                self.finished = False
+                break
+            bracket.record(bracket.probe, margins.hold(self.method, bracket.probe))
+            self.steps += 1
+        for row in rows:
+            limits.improve(row, bracket.lower, self.method)
+        if bracket.lower < ball and bracket.upper > best and not bracket.converged:
+            self.finished = False

@@ -158,12 +158,13 @@ class Certifier:
         image = np.full((1, *shape), 0.5, np.float32)
         # A margin that is met about as far away as a radius of that size.
         reach, feature_dim = self._manifest.certified.lipschitz, self._manifest.feature.dim
-        normal = np.full((1, 1, feature_dim), feature_dim**-0.5)
+        normal = np.full((1, 1, 1, feature_dim), feature_dim**-0.5)
+        offset, everywhere = np.full((1, 1, 1), reach), np.full((1, 1), np.inf)
         margin_options = MarginOptions(max_envelopes=2)
         for target in (
             Ball(np.array([reach]), Method.IBP, SearchOptions(max_steps=2)),
             Ball(np.array([reach]), Method.CROWN, SearchOptions(max_steps=2)),
-            Margins(normal, np.array([[reach]]), MarginMethod.ENVELOPE, margin_options),
+            Margins(normal, offset, everywhere, MarginMethod.ENVELOPE, margin_options),
         ):
             self.answer(Question(image, target), None)
 

@@ -10,6 +10,7 @@ from reaas.v1 import f2i_pb2, tensor_pb2
 from reaas_bounds import CertifiedMargin, MarginMethod, MarginOptions, Method, SearchOptions
 from reaas_runtime import DomainError, InputSpec, Reason, as_array, check_length, decode_inputs
 
+from reaas_f2i.margin_fields import check_margins_header, decode_margins, invalid_shape
 from reaas_f2i.settings import F2ISettings
 from reaas_f2i.targets import Answer, Ball, Margins, Question
 
@@ -18,33 +19,33 @@ LARGEST_FEATURE_RADIUS = 1e9
 # Answered where nothing limits the radius: far beyond any image, and finite.
 LARGEST_RADIUS = 1e9
 
-_METHODS = {
+
+def _name(method: Method | MarginMethod) -> str:
+    """A bound of the engine as the contract names it."""
+    return f"METHOD_{method.name}"
+
+
+_METHODS: dict[int, Method] = {
     f2i_pb2.METHOD_UNSPECIFIED: Method.AUTO,
-    f2i_pb2.METHOD_AUTO: Method.AUTO,
-    f2i_pb2.METHOD_LIPSCHITZ: Method.LIPSCHITZ,
-    f2i_pb2.METHOD_CROWN: Method.CROWN,
-    f2i_pb2.METHOD_IBP: Method.IBP,
+    **{f2i_pb2.Method.Value(_name(method)): method for method in Method},
 }
-_MARGIN_METHODS = {
+_MARGIN_METHODS: dict[int, MarginMethod] = {
     f2i_pb2.METHOD_UNSPECIFIED: MarginMethod.AUTO,
-    f2i_pb2.METHOD_AUTO: MarginMethod.AUTO,
-    f2i_pb2.METHOD_LIPSCHITZ: MarginMethod.LIPSCHITZ,
-    f2i_pb2.METHOD_ENVELOPE: MarginMethod.ENVELOPE,
-}
-_NAMES: dict[Method | MarginMethod, f2i_pb2.Method] = {
-    **{method: number for number, method in _METHODS.items()},
-    **{method: number for number, method in _MARGIN_METHODS.items()},
+    **{f2i_pb2.Method.Value(_name(method)): method for method in MarginMethod},
+    # Other names of the same: the envelope is the local bound of a row, and a row has no norm that
+    # its coordinates could share.
+    f2i_pb2.METHOD_LOCAL: MarginMethod.ENVELOPE,
+    f2i_pb2.METHOD_CROWN_JOINT: MarginMethod.CROWN,
 }
 
 
 def check_request(
-    request: f2i_pb2.PerturbRequest, count: int, feature_dim: int, max_rows: int
+    request: f2i_pb2.PerturbRequest, count: int, feature_dim: int, settings: F2ISettings
 ) -> None:
     """Check all but the values of inputs and target; cheap enough for the event loop.
 
-    `count` is the number of inputs, `feature_dim` the length of a feature, `max_rows` the most
-    margins of one input. Raises DomainError MISSING_TARGET, INVALID_METHOD, INVALID_SHAPE,
-    INVALID_DTYPE, INVALID_DATA_LENGTH.
+    `count` is the number of inputs, `feature_dim` the length of a feature. Raises DomainError
+    MISSING_TARGET, INVALID_METHOD, INVALID_SHAPE, INVALID_DTYPE, INVALID_DATA_LENGTH.
     """
     match request.WhichOneof("target"):
         case "ball":
@@ -52,7 +53,7 @@ def check_request(
             _check_radii_header(request.ball.radii, count)
         case "margins":
             _check_method(request.method, _MARGIN_METHODS, "margins")
-            _check_margins_header(request.margins, count, feature_dim, max_rows)
+            check_margins_header(request.margins, count, feature_dim, settings)
         case _:
             raise DomainError(
                 Reason.MISSING_TARGET,
@@ -80,34 +81,40 @@ def to_question(
 def to_result(answer: Answer) -> f2i_pb2.PerturbResult:
     """One answer as it travels. Margins have no bracket: their upper end is the radius."""
     radius = min(answer.radius, LARGEST_RADIUS)
+    upper, margin_set, by_ball = radius, 0, False
     if isinstance(answer, CertifiedMargin):
-        upper, steps = radius, answer.envelopes
+        margin_set, by_ball = answer.margin_set, answer.limited_by_ball
     else:
-        upper, steps = answer.upper, answer.steps
+        upper = answer.upper
     return f2i_pb2.PerturbResult(
         radius=radius,
-        method=_NAMES[answer.method],
+        method=_name(answer.method),
         upper=upper,
-        steps=steps,
+        steps=answer.steps,
         converged=answer.converged,
+        margin_set=margin_set,
+        limited_by_ball=by_ball,
     )
 
 
 def _ball(request: f2i_pb2.PerturbRequest, settings: F2ISettings) -> Ball:
-    search = request.search
-    options = SearchOptions(
-        max_steps=search.max_steps or settings.search_steps,
-        relative_tolerance=search.relative_tolerance or settings.search_tolerance,
-    )
-    return Ball(_decode_radii(request.ball.radii), _METHODS[request.method], options)
+    radii, options = _decode_radii(request.ball.radii), _search_options(request, settings)
+    return Ball(radii, _METHODS[request.method], options)
 
 
 def _margins(request: f2i_pb2.PerturbRequest, settings: F2ISettings) -> Margins:
-    return Margins(
-        normals=_decode_finite(request.margins.normals, "target.margins.normals"),
-        offsets=_decode_finite(request.margins.offsets, "target.margins.offsets"),
-        method=_MARGIN_METHODS[request.method],
-        options=MarginOptions(max_envelopes=request.search.max_steps or settings.margin_steps),
+    options = MarginOptions(
+        max_envelopes=request.search.max_steps or settings.margin_steps,
+        search=_search_options(request, settings),
+    )
+    normals, offsets, within = decode_margins(request.margins)
+    return Margins(normals, offsets, within, _MARGIN_METHODS[request.method], options)
+
+
+def _search_options(request: f2i_pb2.PerturbRequest, settings: F2ISettings) -> SearchOptions:
+    return SearchOptions(
+        max_steps=request.search.max_steps or settings.search_steps,
+        relative_tolerance=request.search.relative_tolerance or settings.search_tolerance,
     )
 
 
@@ -136,7 +143,7 @@ def _check_radii_header(radii: tensor_pb2.Tensor, count: int) -> None:
             limit="FLOAT32, FLOAT64",
         )
     if list(radii.shape) != [count]:
-        raise _invalid_shape(field, list(radii.shape), f"[{count}], one radius for each input")
+        raise invalid_shape(field, list(radii.shape), f"[{count}], one radius for each input")
     check_length(radii, field)
 
 
@@ -155,58 +162,6 @@ def _decode_radii(tensor: tensor_pb2.Tensor) -> NDArray[np.float64]:
             limit=f"above 0, at most {LARGEST_FEATURE_RADIUS:g}",
         )
     return radii
-
-
-def _check_margins_header(
-    margins: f2i_pb2.MarginTarget, count: int, feature_dim: int, max_rows: int
-) -> None:
-    field, shape = "target.margins.normals", list(margins.normals.shape)
-    _check_float64(margins.normals, field)
-    rows = shape[1] if len(shape) == 3 else 0
-    if shape != [count, rows, feature_dim] or not 1 <= rows <= max_rows:
-        raise _invalid_shape(field, shape, f"[{count}, 1 to {max_rows}, {feature_dim}]")
-    check_length(margins.normals, field)
-    field, shape = "target.margins.offsets", list(margins.offsets.shape)
-    _check_float64(margins.offsets, field)
-    if shape != [count, rows]:
-        raise _invalid_shape(field, shape, f"[{count}, {rows}], one offset for each normal")
-    check_length(margins.offsets, field)
-
-
-def _check_float64(tensor: tensor_pb2.Tensor, field: str) -> None:
-    if tensor.dtype != tensor_pb2.DATA_TYPE_FLOAT64:
-        raise DomainError(
-            Reason.INVALID_DTYPE,
-            f"{field}.dtype is {tensor.dtype}, allowed: FLOAT64",
-            field=f"{field}.dtype",
-            got=tensor.dtype,
-            limit="FLOAT64",
-        )
-
-
-def _invalid_shape(field: str, shape: list[int], limit: str) -> DomainError:
-    return DomainError(
-        Reason.INVALID_SHAPE,
-        f"{field}.shape is {shape}, allowed: {limit}",
-        field=f"{field}.shape",
-        got=shape,
-        limit=limit,
-    )
-
-
-def _decode_finite(tensor: tensor_pb2.Tensor, field: str) -> NDArray[np.float64]:
-    values = as_array(tensor).astype(np.float64)  # its own memory: torch wants it writable
-    wrong = np.argwhere(~np.isfinite(values))
-    if len(wrong):
-        position = tuple(int(index) for index in wrong[0])
-        raise DomainError(
-            Reason.INVALID_VALUE,
-            f"{field}.data has {values[position]:g} at {list(position)}, allowed: finite numbers",
-            field=f"{field}.data",
-            got=f"{values[position]:g}",
-            limit="finite",
-        )
-    return values
 
 
 def _check_search(search: f2i_pb2.SearchOptions, settings: F2ISettings) -> None:

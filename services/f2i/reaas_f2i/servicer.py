@@ -55,6 +55,7 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
         limits = super().limits()
         limits.max_search_steps = self.settings.max_search_steps
         limits.max_margin_rows = self.settings.max_margin_rows
+        limits.max_margin_sets = self.settings.max_margin_sets
         return limits
 
     async def Perturb(  # noqa: N802
@@ -66,7 +67,7 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
         manifest = served.entry.manifest
         spec = manifest.input
         count = check_inputs(request.inputs, spec, self.settings.max_batch_inputs)
-        check_request(request, count, manifest.feature.dim, self.settings.max_margin_rows)
+        check_request(request, count, manifest.feature.dim, self.settings)
         with self.pool.admit(count):
             ready = await self.pool.run(
                 lambda: to_question(request, spec, self.settings), deadline=call.deadline

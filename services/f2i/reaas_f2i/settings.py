@@ -34,8 +34,10 @@ class F2ISettings(ServiceSettings):
     """Envelopes for a query of margins where the client names no number: about four for each row
     that competes for the smallest radius, and rarely more than three rows do."""
     max_margin_rows: Annotated[int, Field(ge=1, le=4096)] = 512
-    """Most margins of one input: enough for 500 classes. Each takes memory as large as the largest
-    layer, all at once: about 200 MB a worker for 512 of them and the shipped encoders."""
+    """Most margins in one set: enough for 500 classes. By CROWN each takes memory as large as the
+    largest layer, all at once: about 200 MB a worker for 512 of them and the shipped encoders."""
+    max_margin_sets: Annotated[int, Field(ge=1, le=256)] = 16
+    """Most sets of margins of one input: clients need about six balls, and bytes grow with each."""
     queries_per_job: PositiveInt = 8
     """Queries that one worker bounds together: enough to fill its vector units, few enough that
     deadlines are noticed and the workers share a batch."""

@@ -60,18 +60,21 @@ class Ball:
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """Half-spaces ``a_i . (z' - z) > -m_i`` around each feature."""
+    """Sets of half-spaces ``a_i . (z' - z) > -m_i`` around each feature, each within a ball."""
 
     normals: NDArray[np.float64]
-    """[n, m, d], a_i of each image."""
+    """[n, s, m, d], a_i of each set."""
     offsets: NDArray[np.float64]
-    """[n, m], m_i of each image."""
+    """[n, s, m], m_i of each set."""
+    within: NDArray[np.float64]
+    """[n, s], radius of the ball in which a set says something; infinity: everywhere."""
     method: MarginMethod
     options: MarginOptions
 
     def part(self, images: slice) -> Margins:
         """The target of some of the images."""
-        return Margins(self.normals[images], self.offsets[images], self.method, self.options)
+        parts = (self.normals[images], self.offsets[images], self.within[images])
+        return Margins(*parts, self.method, self.options)
 
     @property
     def slowest(self) -> MarginMethod:
@@ -79,8 +82,12 @@ class Margins:
         return MarginMethod.ENVELOPE if self.method is MarginMethod.AUTO else self.method
 
     def images_per_job(self, searched: int) -> int | None:
-        """One: each image is worked on alone, so that a larger job would only make others wait."""
-        return 1
+        """How many images to bound together; None: all.
+
+        The closed form is quickest together. Of a search each image is worked on alone, so that a
+        larger job would only make others wait.
+        """
+        return None if self.method is MarginMethod.LIPSCHITZ else 1
 
     def certify(
         self, network: Network, constants: CertifiedConstants, images: torch.Tensor, stop: Stop
@@ -90,11 +97,12 @@ class Margins:
             network,
             constants,
             images,
-            torch.from_numpy(self.normals),  # [n, m, d]
-            torch.from_numpy(self.offsets),  # [n, m]
+            torch.from_numpy(self.normals),  # [n, s, m, d]
+            torch.from_numpy(self.offsets),  # [n, s, m]
             self.method,
             self.options,
             stop=stop,
+            valid_within=torch.from_numpy(self.within),  # [n, s]
         )
 
 
