@@ -15,6 +15,7 @@ from reaas.cli._certify import certify, train_head
 from reaas.cli._compare import compare
 from reaas.cli._context import Settings
 from reaas.cli._query import encode, models, radius
+from reaas.cli._runs import runs
 from reaas.datasets import DatasetError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -137,5 +138,5 @@ def app(
     )
 
 
-for command in (models, encode, radius, certify, train_head, compare):
+for command in (models, encode, radius, certify, train_head, compare, runs):
     app.add_command(command)
