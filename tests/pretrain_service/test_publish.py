@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -198,6 +200,40 @@ async def test_a_service_that_dies_in_the_middle_publishes_once(
         run = await publish(stub, directory.name)
         assert run.published.model.version == "1"
     assert [path.name for path in (house / "models" / "small").iterdir()] == ["1"]
+
+
+@pytest.mark.usefixtures("export")
+async def test_a_full_repository_is_told_and_has_nothing_half(
+    house: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script("true")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with service(house) as (_, stub):
+        directory = await done(house, stub)
+        with monkeypatch.context() as disk:
+            disk.setattr(shutil, "copy2", full)
+            error = await refused(publish(stub, directory.name))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert error_info(error).reason == "STORAGE_FULL"
+        assert not list((house / "models" / "small").iterdir())
+        assert (await publish(stub, directory.name)).published.model.version == "1"
+
+
+@pytest.mark.usefixtures("export")
+async def test_two_versions_of_one_run_are_not_made(house: Path, script: Script) -> None:
+    script("true")
+    async with service(house) as (_, stub):
+        directory = await done(house, stub)
+        answers = await asyncio.gather(
+            *(publish(stub, directory.name, version) for version in ("5", "6")),
+            return_exceptions=True,
+        )
+        [refusal] = [a for a in answers if isinstance(a, grpc.aio.AioRpcError)]
+        assert error_info(refusal).reason == "VERSION_EXISTS"
+        assert len(list((house / "models" / "small").iterdir())) == 1
 
 
 async def test_a_run_that_did_not_succeed_cannot_be_published(house: Path, script: Script) -> None:

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from reaas_runtime.cpus import available_cpus
+
 from reaas_pretrain.checkpoint import CHECKPOINT
 from reaas_pretrain.service.launcher import (
     End,
@@ -43,7 +45,7 @@ def train_command(store: RunStore, catalogue: Catalogue, threads: int) -> Comman
         out = directory / TRAINING
         arguments = [sys.executable, "-m", "reaas_pretrain", "train"]
         arguments += ["--recipe", str(directory / RECIPE), "--data", str(data), "--out", str(out)]
-        arguments += ["--threads", str(threads)] if threads else []
+        arguments += ["--threads", str(threads or available_cpus())]
         arguments += ["--resume"] if (out / CHECKPOINT).exists() else []
         return arguments
 

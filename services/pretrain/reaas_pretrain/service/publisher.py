@@ -64,7 +64,9 @@ class Publisher:
             task = asyncio.create_task(self._publish(run_id, version))
             self._tasks[run_id] = task
             task.add_done_callback(lambda done: self._forget(run_id, done))
-        return await asyncio.shield(task)
+        run = await asyncio.shield(task)
+        self._check(run, version)  # Whoever came first may have wanted another version.
+        return run
 
     def close(self) -> None:
         """Stop what is under way; nothing of it has appeared in the repository."""

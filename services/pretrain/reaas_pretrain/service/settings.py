@@ -102,7 +102,7 @@ class PretrainSettings(ServerSettings):
     """How often a run whose process was killed goes on from its checkpoint: enough for a machine
     that loses power, few enough that a run that always runs out of memory ends."""
     threads: NonNegativeInt = 0
-    """Threads of a local run; 0: all cores."""
+    """Threads of a local run; 0: as many as the cgroup grants CPUs (not as the host has)."""
     supervise_s: PositiveFloat = 1.0
     """Seconds between looks at the runs; epochs take longer."""
     watch_s: PositiveFloat = 0.5

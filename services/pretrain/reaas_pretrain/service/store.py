@@ -60,6 +60,8 @@ class RunStore:
         for directory in sorted(self.root.iterdir()):
             if _ID.fullmatch(directory.name):
                 self._read(directory)
+            elif _ID.fullmatch(directory.name.removeprefix(".")):
+                shutil.rmtree(directory)  # A run that was not made to its end.
 
     def close(self) -> None:
         """Let another service use the directory."""
