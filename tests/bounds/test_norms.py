@@ -9,10 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reaas_bounds.graph.linear import compose
 from reaas_bounds.graph.maps import Convolution, Dense, Scaling, materialize
 from reaas_bounds.graph.simplify import simplified
 from reaas_bounds.norms import OperatorNorms, convolution_norm, matrix_norm
-from reaas_bounds.norms.circulant import gram_iteration
+from reaas_bounds.norms.circulant import gram_iteration, nonnegative_convolution_norm
+from reaas_bounds.norms.gram import row_gram
 from torch import Tensor
 
 
@@ -45,6 +47,29 @@ def convolutions(draw: st.DrawFn) -> Convolution:
 @given(convolutions())
 def test_the_norm_of_a_convolution_is_never_below_the_truth(convolution: Convolution) -> None:
     assert convolution_norm(convolution) >= true_norm(convolution)
+
+
+@settings(max_examples=100, deadline=None)
+@given(convolutions())
+def test_absolute_weights_are_bounded_from_one_frequency(convolution: Convolution) -> None:
+    absolute = convolution.reweighted(convolution.weight.abs())
+    bound = nonnegative_convolution_norm(absolute)
+    assert true_norm(absolute) <= bound <= convolution_norm(absolute) * (1 + 1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(convolutions(), st.integers(1, 6))
+def test_the_gram_matrix_of_local_rows_is_that_of_the_matrix(
+    convolution: Convolution, channels: int
+) -> None:
+    second = Convolution(
+        normal(channels, *convolution.output_shape[:1], 1, 1), convolution.output_shape
+    )
+    for linear in (convolution, compose([convolution, second])):
+        truth = materialize(linear).weight
+        found = torch.linalg.eigvalsh(row_gram(linear))
+        wanted = torch.linalg.eigvalsh(truth @ truth.T)
+        torch.testing.assert_close(found, wanted)
 
 
 @settings(max_examples=60, deadline=None)

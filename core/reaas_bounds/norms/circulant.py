@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.graph.maps import Convolution
-from reaas_bounds.norms.matrix import gamma
+from reaas_bounds.norms.matrix import gamma, matrix_norm
 
 # ||G||_F overestimates the norm of a k x k matrix by at most k^(1/2); after t squarings the
 # excess is k^(2^-(t+2)): 1.0003 for k = 128 and t = 12.
@@ -35,6 +35,17 @@ def convolution_norm(convolution: Convolution) -> float:
     largest = max(_group_norm(part, periods) for part in kernel)
     terms = kernel[0].numel() + SQUARINGS * max(kernel.shape[1:3])
     return largest * (1 + gamma(16 * terms))
+
+
+def nonnegative_convolution_norm(convolution: Convolution) -> float:
+    """The same for a kernel without negative entries, from one matrix; deterministic.
+
+    Theorem: its FFT blocks are entrywise at most that of frequency 0 in absolute value, so that
+    one, the sum over the taps, has the largest norm.
+    """
+    kernel, _ = _polyphase(convolution)  # [g, o/g, i/g * s^2, K, K]
+    largest = max(matrix_norm(part.sum((2, 3))) for part in kernel)
+    return largest * (1 + 2 * gamma(kernel[0, 0, 0].numel()))
 
 
 def _polyphase(convolution: Convolution) -> tuple[Tensor, tuple[int, int]]:

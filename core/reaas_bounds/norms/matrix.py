@@ -14,22 +14,35 @@ UNIT = 2.0**-53  # unit roundoff of float64
 def matrix_norm(matrix: Tensor, error: float = 0.0) -> float:
     """Upper bound of ``||M||_2`` for ``matrix`` [m, n] in float64; deterministic.
 
-    Theorem: with ``G`` the computed Gram matrix of the smaller side (side k, inner products of
-    length K), ``||M||^2 <= ||G|| + gamma_K ||M||_F^2``; and if the Cholesky factorisation of
-    ``t I - G`` runs to completion, ``||G|| <= t + gamma_{k+1}/(1 - gamma_{k+1}) tr(t I - G)``
-    (Rump, Verification of positive definiteness, BIT 2006). ``t`` starts just above a Lanczos
-    estimate, which only decides how tight the result is.
+    See ``gram_norm``, with the Gram matrix of the smaller side.
 
     Args:
         matrix: computed entries.
         error: bound of ``||M - M_true||_2``, if the entries themselves are rounded.
     """
     tall = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    gram = tall @ tall.T  # [k, k]
-    frobenius = float(torch.linalg.vector_norm(tall))
-    if frobenius == 0.0:
+    return gram_norm(tall @ tall.T, tall.shape[1], error)
+
+
+def gram_norm(gram: Tensor, terms: int, error: float = 0.0) -> float:
+    """Upper bound of ``||M||_2`` from the computed ``gram`` = ``M M^T`` [k, k]; deterministic.
+
+    Theorem: with inner products of length K, ``||M||^2 <= ||G|| + gamma_K ||M||_F^2`` and
+    ``||M||_F^2 <= tr G / (1 - gamma_K)``; and if the Cholesky factorisation of ``t I - G`` runs to
+    completion, ``||G|| <= t + gamma_{k+1}/(1 - gamma_{k+1}) tr(t I - G)`` (Rump, Verification of
+    positive definiteness, BIT 2006). ``t`` starts just above a Lanczos estimate, which only
+    decides how tight the result is.
+
+    Args:
+        gram: computed and symmetric.
+        terms: length K of the inner products behind its entries.
+        error: bound of ``||M - M_true||_2``, if the entries of M are rounded.
+    """
+    trace = float(gram.diagonal().sum())
+    if trace == 0.0:
         return error
-    squared = _positive_semidefinite_limit(gram) + gamma(tall.shape[1]) * frobenius**2
+    rounding = gamma(terms) * trace * (1 + 2 * gamma(terms + len(gram)))
+    squared = _positive_semidefinite_limit(gram) + rounding
     return (math.sqrt(squared) + error) * (1 + 8 * UNIT)
 
 
@@ -41,7 +54,7 @@ def gamma(terms: int, unit: float = UNIT) -> float:
 def _positive_semidefinite_limit(gram: Tensor) -> float:
     """A proved upper bound of the largest eigenvalue of the symmetric ``gram`` [k, k]."""
     side = gram.shape[0]
-    slack = 1e-8
+    slack = 1e-7
     while True:
         limit = _largest_eigenvalue_estimate(gram) * (1 + slack)
         shifted = -gram
@@ -63,7 +76,7 @@ def _largest_eigenvalue_estimate(gram: Tensor) -> float:
     operator = LinearOperator(gram.shape, matvec=lambda v: array @ v, dtype=array.dtype)
     start = gram.diagonal().sqrt().numpy()
     try:
-        found = eigsh(operator, k=1, v0=start, tol=1e-7, return_eigenvectors=False)
+        found = eigsh(operator, k=1, v0=start, tol=1e-4, return_eigenvectors=False)
     except ArpackError:
         return fallback
     return float(found[0])

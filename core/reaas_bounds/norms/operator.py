@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from reaas_bounds.graph.linear import LinearMap, compose
@@ -18,15 +17,14 @@ from reaas_bounds.graph.maps import (
     Scaling,
     materialize,
 )
-from reaas_bounds.graph.rows import GROUP, unit_rows
 from reaas_bounds.graph.sparse import Sparse
-from reaas_bounds.graph.window import embed
-from reaas_bounds.norms.circulant import convolution_norm
-from reaas_bounds.norms.matrix import gamma, matrix_norm
+from reaas_bounds.norms.circulant import convolution_norm, nonnegative_convolution_norm
+from reaas_bounds.norms.gram import row_gram
+from reaas_bounds.norms.matrix import gamma, gram_norm, matrix_norm
 from reaas_bounds.norms.sparse import sparse_norm
 
 # A product whose smaller side is at most this gets the exact norm of its matrix: on one core
-# about 2 s and 200 MB; beyond, time grows with the cube of the side.
+# about 1 s and 200 MB; beyond, time grows with the cube of the side.
 EXACT_SIDE = 2304
 # The larger side of such a matrix, so that it stays under 300 MB.
 EXACT_OTHER_SIDE = 16384
@@ -50,7 +48,7 @@ class OperatorNorms:
 
         Exact (up to proved rounding) where the smaller side of the product is at most
         ``EXACT_SIDE``; otherwise the product of the norms of its factors, where a convolution is
-        bounded by its circular extension. The smallest of what is at hand.
+        bounded by its circular extension.
         """
         if maps not in self._known:
             self._known[maps] = self._bound(maps)
@@ -60,28 +58,27 @@ class OperatorNorms:
         """Bound of ``|| |W| ||_2``, entrywise absolute values (rounding analysis)."""
         if linear not in self._absolute:
             factors = linear.absolute().parts
-            self._absolute[linear] = math.prod(elementary_norm(part) for part in factors)
+            self._absolute[linear] = math.prod(_nonnegative_norm(part) for part in factors)
         return self._absolute[linear]
 
     def _bound(self, maps: tuple[LinearMap, ...]) -> float:
         factors = [part for linear in maps for part in linear.parts]
-        if len(maps) > 1:
-            cuts = range(1, len(maps))
-            bound = min(self.of(*maps[:cut]) * self.of(*maps[cut:]) for cut in cuts)
-        else:
-            bound = math.prod(elementary_norm(part) for part in factors)
         sides = sorted(math.prod(s) for s in (maps[0].input_shape, maps[-1].output_shape))
         known = len(factors) == 1 and not isinstance(factors[0], Convolution)
         small = len(maps) <= EXACT_FACTORS and sides[0] <= EXACT_SIDE
         if small and not known and sides[1] <= EXACT_OTHER_SIDE:
-            bound = min(bound, self._exact(maps, factors))
-        return bound
+            return self._exact(maps, factors)
+        if len(maps) > 1:
+            cuts = range(1, len(maps))
+            return min(self.of(*maps[:cut]) * self.of(*maps[cut:]) for cut in cuts)
+        return math.prod(elementary_norm(part) for part in factors)
 
     def _exact(self, maps: Sequence[LinearMap], factors: Sequence[LinearMap]) -> float:
         # Entrywise the computed matrix is within gamma_k |W_n| ... |W_1| of the true one.
         terms = sum(factor.terms for factor in factors) + 8 * len(factors)
         spread = math.prod(self.of_absolute(linear) for linear in maps)
-        return matrix_norm(_smaller_side(factors), error=gamma(terms) * spread)
+        larger = max(math.prod(maps[0].input_shape), math.prod(maps[-1].output_shape))
+        return gram_norm(_smaller_gram(factors), larger, error=gamma(terms) * spread)
 
 
 def elementary_norm(linear: LinearMap) -> float:
@@ -105,17 +102,19 @@ def elementary_norm(linear: LinearMap) -> float:
             raise TypeError(f"no certified norm for {type(linear).__name__}")
 
 
-def _smaller_side(factors: Sequence[LinearMap]) -> Tensor:
-    """Matrix of the product (or its transpose), one row per entry of its smaller side."""
+def _nonnegative_norm(linear: LinearMap) -> float:
+    """The same for a map without negative entries."""
+    if isinstance(linear, Convolution):
+        return nonnegative_convolution_norm(linear)
+    return elementary_norm(linear)
+
+
+def _smaller_gram(factors: Sequence[LinearMap]) -> Tensor:
+    """Gram matrix of the product's rows or columns, whichever are fewer."""
     inputs, outputs = factors[0].input_shape, factors[-1].output_shape
-    if len(outputs) not in (1, 3):
-        flat = (math.prod(outputs),)
-        return _smaller_side([*factors, Reshape(outputs, flat)])
     if math.prod(outputs) > math.prod(inputs):
-        return materialize(compose(factors)).weight.T
-    linear = compose(factors)
-    matrix = torch.empty(math.prod(outputs), math.prod(inputs), dtype=torch.float64)
-    for rows in unit_rows(torch.ones(1, *outputs, dtype=torch.bool), GROUP):
-        values, window = linear.pull(rows.values, rows.window)
-        matrix[rows.neuron] = embed(values, window, inputs).flatten(1)
-    return matrix  # [side, other side]
+        matrix = materialize(compose(factors)).weight  # [outputs, inputs]
+        return matrix.T @ matrix
+    if len(outputs) not in (1, 3):
+        factors = [*factors, Reshape(outputs, (math.prod(outputs),))]
+    return row_gram(compose(factors))
