@@ -19,6 +19,8 @@ from reaas.schemes import NotApplicableError, ReaasScheme, SeaasScheme, pin_mode
 from reaas.schemes._reaas_scheme import Target
 from reaas.testing import FakeModel, FakeServer
 
+from tests.certify.networks import margin_gradient
+
 INPUTS = 12
 TARGETS: tuple[Target, ...] = ("ball", "margin")
 
@@ -121,15 +123,63 @@ def test_margins_of_a_classifier_that_ignores_its_input_stay_covered(
     assert np.all(found.radii > 100)
 
 
-def test_margins_need_a_linear_classifier_and_cost_nothing_without(
+def hidden_layers(*widths: int) -> DownstreamClassifier:
+    """Three classes behind hidden layers, with borders near the mean feature."""
+    random = np.random.default_rng(3)
+    value = FakeModel().encode(np.full((1, 4, 4, 3), 0.5, np.float32))[0].astype(np.float64)
+    weights, biases = [], []
+    for width in (*widths, 3):
+        weights.append(random.normal(size=(width, len(value))) / np.sqrt(len(value)))
+        biases.append(0.05 * random.normal(size=width) - weights[-1] @ value)
+        value = np.maximum(weights[-1] @ value + biases[-1], 0.0)
+    return DownstreamClassifier(tuple(weights), tuple(biases))
+
+
+@pytest.mark.parametrize("widths", [(16,), (12, 10)])
+def test_margins_of_hidden_layers_are_sound_and_reach_at_least_as_far_as_the_ball(
+    server: FakeServer, client: Client, images: NDArray[np.uint8], widths: tuple[int, ...]
+) -> None:
+    deep = hidden_layers(*widths)
+    scheme = ReaasScheme(client, "fake", batch_inputs=5)
+    ball = scheme.certify_base(images, deep)
+    before = queries(server)
+    margins = scheme.certify_base(images, deep, target="margin")
+    assert queries(server) - before == 2 * INPUTS
+    assert np.array_equal(ball.labels, margins.labels)
+    assert np.all(margins.radii >= ball.radii * (1 - 1e-3))
+    assert not fallen(images, deep, margins.labels, margins.radii, server.model).any()
+    assert fallen(images, deep, margins.labels, 8 * margins.radii, server.model).any()
+
+
+def fallen(
+    images: NDArray[np.uint8],
+    classifier: DownstreamClassifier,
+    labels: NDArray[np.int64],
+    radii: NDArray[np.float64],
+    model: FakeModel,
+) -> NDArray[np.bool_]:
+    """Which labels [n] fall to PGD on the pixels within `radii` [n] (a hair inside)."""
+    flat, random = images.reshape(len(images), -1) / 255.0, np.random.default_rng(4)
+    lost = np.zeros(len(images), bool)
+    for shift in range(1, classifier.classes):
+        rivals = (labels + shift) % classifier.classes
+        for start in (np.zeros_like(flat), random.normal(size=flat.shape)):
+            delta = start
+            for _ in range(30):
+                features = (flat + delta) @ model.weights.T
+                slope = margin_gradient(classifier, features, labels, rivals) @ model.weights
+                delta = 0.1 * delta - slope / np.linalg.norm(slope, axis=1, keepdims=True)
+                delta *= (radii * (1 - 1e-9) / np.linalg.norm(delta, axis=1))[:, None]
+                moved = model.encode((flat + delta).reshape(images.shape))
+                lost |= classifier.predict(moved) != labels
+    return lost
+
+
+def test_margins_of_hidden_layers_by_ibp_are_refused_before_they_cost_anything(
     server: FakeServer, client: Client, images: NDArray[np.uint8]
 ) -> None:
-    random = np.random.default_rng(3)
-    deep = DownstreamClassifier(
-        (random.normal(size=(5, 8)), random.normal(size=(2, 5))), (np.zeros(5), np.zeros(2))
-    )
-    with pytest.raises(InvalidArgumentError, match="need a linear classifier"):
-        ReaasScheme(client, "fake").certify_base(images, deep, target="margin")
+    with pytest.raises(InvalidArgumentError, match="method: got ibp"):
+        ReaasScheme(client, "fake").certify_base(images, hidden_layers(5), "ibp", target="margin")
     assert queries(server) == 0
 
 

@@ -117,6 +117,33 @@ def test_certify_gives_label_and_radii(
     }
 
 
+def test_margins_reach_as_far_as_the_ball_and_cost_the_same(
+    run: Run, server: FakeServer, pictures: list[Path], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1)
+    layers = (random.normal(size=(12, 8)), random.normal(size=(3, 12)))
+    deep = DownstreamClassifier(layers, (np.zeros(12), np.zeros(3)))
+    deep.save(tmp_path / "deep.npz")
+    radii = {}
+    for target in ("ball", "margin"):
+        arguments = ("certify", *pictures, "--model", "fake", "--classifier", tmp_path / "deep.npz")
+        result = run("--json", *arguments, "--target", target)
+        assert result.exit_code == 0, result.output
+        rows = json.loads(result.stdout)["results"]
+        radii[target] = np.array([row["radius"] for row in rows])
+    assert (radii["margin"] >= radii["ball"] * (1 - 1e-3)).all()
+    assert radii["margin"].max() > 0
+    assert server.meter.totals(api="f2iperturb").queries == 6
+
+
+@pytest.mark.parametrize("method", ["ibp", "smoothing"])
+def test_margins_are_for_crown(run: Run, pictures: list[Path], head: Path, method: str) -> None:
+    arguments = ("certify", *pictures, "--model", "fake", "--classifier", head)
+    result = run(*arguments, "--method", method, "--sigma", 0.1, "--target", "margin")
+    assert result.exit_code == 2
+    assert f"--target margin needs --method crown, got {method}" in result.stderr
+
+
 def test_certify_takes_images_of_several_sizes(run: Run, head: Path, tmp_path: Path) -> None:
     """The fake takes one size only: what is sent for the other is refused by name."""
     paths = [tmp_path / "right.png", tmp_path / "wrong.png"]

@@ -2,7 +2,7 @@
 
 BC: `certify_ibp`, `certify_crown`. SC: `certify_smoothed` (noise on features), or from votes
 that were got elsewhere `certify_from_votes`. Radii are L2, in the space that was certified.
-`margin_planes` has the decision borders of a linear classifier instead of a radius.
+`margin_planes` has half-spaces in which the label holds instead of a radius.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def _certify(
     if classifier.is_linear:
         return Certificates(labels, _exact_radii(problem))
     radii = np.zeros(len(values))
-    step = _chunk(classifier)
+    step = chunk_size(classifier)
     for start in range(0, len(values), step):
         rows = np.arange(start, min(start + step, len(values)))
         radii[rows] = _searched_radii(problem.take(rows), bound)
@@ -84,6 +84,7 @@ def _exact_radii(problem: MarginProblem) -> Float:
     return np.where(radii < SMALLEST_RADIUS, 0.0, np.minimum(radii, LARGEST_RADIUS))
 
 
-def _chunk(classifier: DownstreamClassifier) -> int:
+def chunk_size(classifier: DownstreamClassifier) -> int:
+    """Inputs that a bound may work on at once without needing much memory."""
     largest = max(len(w) for w in classifier.weights) * max(w.shape[1] for w in classifier.weights)
     return max(1, _CHUNK_ENTRIES // int(largest))

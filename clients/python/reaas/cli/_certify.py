@@ -40,6 +40,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="How the classifier is certified: crown, ibp (base), smoothing (smoothed).",
 )
 @click.option(
+    "--target",
+    type=click.Choice(["ball", "margin"]),
+    default="ball",
+    help="crown: what the F2I service is told, R' alone, or the borders around each feature "
+    "(mostly a larger R; the service learns more about the classifier).",
+)
+@click.option(
     "--sigma",
     type=click.FloatRange(min=0.0, min_open=True),
     help="Smoothing: noise on the feature; the one that the classifier was trained with.",
@@ -59,6 +66,7 @@ def certify(
     model: str,
     classifier_file: Path,
     method: str,
+    target: str,
     sigma: float | None,
     samples: int,
     alpha: float,
@@ -66,8 +74,10 @@ def certify(
 ) -> None:
     """Labels of images, and how far each image may be changed: two queries each.
 
-    R' is certified here, in feature space; the F2I service carries it to the image, R.
+    R' (or margins) is certified here, in feature space; the F2I service carries it to the image, R.
     """
+    if method != "crown" and target == "margin":
+        raise click.UsageError(f"--target margin needs --method crown, got {method}")
     if method == "smoothing" and sigma is None:
         raise click.UsageError("--method smoothing needs --sigma")
     smoothing = SmoothingConfig(sigma, n=samples, alpha=alpha) if sigma is not None else None
@@ -87,7 +97,11 @@ def certify(
                 )
             else:
                 found = scheme.certify_base(
-                    part.pixels, classifier, "ibp" if method == "ibp" else "crown", advance=advance
+                    part.pixels,
+                    classifier,
+                    "ibp" if method == "ibp" else "crown",
+                    target="margin" if target == "margin" else "ball",
+                    advance=advance,
                 )
             for index, place in enumerate(part.places.tolist()):
                 rows[place] = {"image": images[place].name, **_row(found, index)}

@@ -34,7 +34,7 @@ class CompareConfig:
 
     hidden: tuple[int, ...] = ()
     """Hidden layers of every downstream classifier. None: the linear head that evaluations of
-    pre-trained encoders use, on which CROWN and IBP are both exact, and which margins need."""
+    pre-trained encoders use, on which CROWN and IBP are both exact."""
 
     alpha: float = 0.001
     """Failure probability of a smoothed certificate, for each input (Cohen et al.)."""

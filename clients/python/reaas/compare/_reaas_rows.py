@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from reaas import ModelRef
 from reaas.certify import SmoothingConfig, accuracy, average_certified_radius
 from reaas.compare._bench import Advance, Bench
-from reaas.compare._config import CompareConfig
 from reaas.compare._heads import base_head, smoothed_head
 from reaas.compare._report import Row, Smoothing
 from reaas.schemes import ImageCertificates, ReaasScheme
@@ -22,6 +21,8 @@ Kind = Literal["BC/CROWN", "BC/CROWN/margin", "BC/IBP", "SC"]
 _MARGIN: Kind = "BC/CROWN/margin"
 SMOOTHING = "randomized smoothing"
 TWIN = "twin/"
+KINDS: tuple[Kind, ...] = ("BC/CROWN", "BC/IBP", _MARGIN, "SC")
+"""The ways to certify."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,6 @@ class Outcome:
 
     row: Row
     certificates: ImageCertificates
-
-
-def kinds(config: CompareConfig) -> list[Kind]:
-    """The ways to certify; margins need a linear classifier, of which CROWN is exact."""
-    margins = [] if config.hidden else [_MARGIN]
-    return ["BC/CROWN", "BC/IBP", *margins, "SC"]
 
 
 def reaas_name(kind: Kind) -> str:

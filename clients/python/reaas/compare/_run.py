@@ -17,9 +17,9 @@ from reaas.compare._break_even import break_even, hopeless_budget
 from reaas.compare._config import CompareConfig
 from reaas.compare._meters import Meters
 from reaas.compare._reaas_rows import (
+    KINDS,
     TWIN,
     Outcome,
-    kinds,
     reaas_name,
     run_reaas_row,
     run_twin_row,
@@ -43,7 +43,7 @@ _RADII_IN_CURVE = 201
 
 def client_ids(config: CompareConfig) -> list[str]:
     """The client id of every row, for which the services need an API key."""
-    own = [reaas_name(kind) for kind in kinds(config)]
+    own = [reaas_name(kind) for kind in KINDS]
     twins = [TWIN + name for name in own] if config.twin else []
     baseline = [seaas_name(sigma) for sigma in config.sigmas]
     record = [RECORD] if config.record_inputs else []
@@ -65,15 +65,15 @@ def run(
     read there, and a difference to the client's ledger raises MeterMismatchError; without them
     the ledger alone counts. Services' errors come as `reaas.ReaasError`.
     """
-    with connect(client_name(reaas_name(kinds(config)[0]))) as client:
+    with connect(client_name(reaas_name(KINDS[0]))) as client:
         encoder = pin_model(client, config.encoder)
         twin = pin_model(client, config.twin) if config.twin else None
         release = client.info("encoder").release
     bench = Bench(
         config, data, connect, meters or Meters(()), progress or Progress(disable=True), encoder
     )
-    ours = [run_reaas_row(bench, kind) for kind in kinds(config)]
-    twins = [run_twin_row(bench, kind, twin) for kind in kinds(config)] if twin else []
+    ours = [run_reaas_row(bench, kind) for kind in KINDS]
+    twins = [run_twin_row(bench, kind, twin) for kind in KINDS] if twin else []
     baseline = mark_best([run_seaas_row(bench, sigma) for sigma in config.sigmas])
     found: Found = {outcome.row.name: outcome.certificates for outcome in ours}
     found |= {outcome.row.name: outcome.certificates for outcome in baseline}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reaas import Client, Method, ModelInfo, ModelRef, Radii
+from reaas import Client, Method, ModelRef, Radii
 from reaas.certify import (
     ABSTAIN,
     Certificates,
     DownstreamClassifier,
+    InvalidArgumentError,
     MarginPlanes,
     SmoothingConfig,
     certify_crown,
@@ -80,18 +80,19 @@ class ReaasScheme:
 
         Theorem, `target` "ball": the label holds while ||f(x') - f(x)||_2 < R' (CROWN or IBP on the
         classifier) and ||x' - x||_2 < R implies that (F2IPerturb). "margin": it holds between the
-        classifier's own decision borders (`margin_planes`, for linear classifiers, of which both
-        methods are exact), and ||x' - x||_2 < R implies those. That is mostly the larger radius,
-        and tells the service how the classifier looks around f(x): docs/security.md.
+        classifier's own decision borders, or CROWN's linear bounds of them in a few balls around
+        f(x) (`margin_planes`), and ||x' - x||_2 < R implies those. That is mostly the larger
+        radius, and tells the service how the classifier looks around f(x): docs/security.md.
 
         Raises KeyError for another method or target, `reaas.certify.InvalidArgumentError` for
-        margins of a classifier with hidden layers.
+        margins by IBP of a classifier with hidden layers: it has no linear bounds.
         """
         certify = _BASE_CERTIFIERS[method]
         margins = {"ball": False, "margin": True}[target]
-        if margins:
-            # Before anything is paid for: margins of a hidden layer would be refused after it.
-            margin_planes(classifier, np.empty((0, classifier.feature_dim)))
+        if margins and method == "ibp" and not classifier.is_linear:
+            raise InvalidArgumentError(
+                "method", "got ibp, which has no margins of hidden layers; crown does"
+            )
         features = self._client.encode(images, self.model, phase="test").values
         if margins:
             return self._margins_to_image(images, margin_planes(classifier, features), advance)
@@ -148,14 +149,12 @@ class ReaasScheme:
                 planes.offsets[part],
                 self.model,
                 self._f2i_method,
+                valid_within=planes.valid_within[part],
                 phase="test",
             )
 
         radii, methods = self._query(len(images), perturb, advance)
-        covered = _largest_covered(self._client.model(self.model), planes.reach)
-        return ImageCertificates(
-            self.model, planes.labels, np.minimum(radii, covered), methods=methods
-        )
+        return ImageCertificates(self.model, planes.labels, radii, methods=methods)
 
     def _query(
         self, count: int, perturb: Query, advance: Advance
@@ -182,16 +181,3 @@ def _radii_to_ask(
     """
     stand_in = float(np.median(feature_radii[held])) if held.any() else 1.0
     return np.where(held, feature_radii, stand_in)
-
-
-def _largest_covered(info: ModelInfo, reach: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Radii [n] up to which no served feature moves further than `reach` [n]; huge numbers.
-
-    As `Client.radius_from_constant`, for clean images of any size: rescaled pixels are weighted
-    means, so that a rescaled difference is at most sqrt(elements) times as long, and a rescaled
-    image in [0,1] at most sqrt(elements) long.
-    """
-    constants, size = info.constants, math.sqrt(math.prod(info.input.shape))
-    error = constants.float32_error_slope * size + constants.float32_error_offset
-    slope = (constants.lipschitz + constants.float32_error_slope) * size
-    return np.maximum(0.0, reach * (1 - 1e-9) - 2 * error) / slope
