@@ -13,7 +13,7 @@ from reaas_bounds.graph.linear import compose
 from reaas_bounds.graph.maps import Convolution, Dense, Scaling, materialize
 from reaas_bounds.graph.simplify import simplified
 from reaas_bounds.norms import OperatorNorms, convolution_norm, matrix_norm
-from reaas_bounds.norms.circulant import gram_iteration, nonnegative_convolution_norm
+from reaas_bounds.norms.circulant import nonnegative_convolution_norm, proved_limit
 from reaas_bounds.norms.gram import row_gram
 from torch import Tensor
 
@@ -111,11 +111,20 @@ def test_matrices_without_a_gap_or_without_rank_are_bounded() -> None:
         assert truth <= matrix_norm(matrix) <= truth * (1 + 1e-6)
 
 
-def test_gram_iteration_bounds_matrices_with_equal_singular_values() -> None:
+def test_blocks_with_equal_singular_values_are_bounded_tightly() -> None:
     blocks = torch.linalg.qr(torch.complex(normal(5, 40, 40), normal(5, 40, 40)))[0]
-    bound = gram_iteration(3 * blocks)
-    assert bool((bound >= 3 * (1 - 1e-10)).all())
-    assert bool((bound <= 3 * 1.001).all())
+    squared = proved_limit(3 * blocks)
+    assert 9 * (1 - 1e-12) <= squared <= 9 * (1 + 1e-8)
+    assert proved_limit(blocks, known=squared) == pytest.approx(squared, rel=1e-9)
+    assert proved_limit(0 * blocks) == 0
+
+
+def test_an_orthogonal_convolution_has_norm_one() -> None:
+    rotation = torch.linalg.qr(normal(24, 24))[0].reshape(24, 24, 1, 1)
+    assert 1 <= convolution_norm(Convolution(rotation, (24, 9, 9))) <= 1 + 1e-8
+    pooled = torch.full((6, 1, 2, 2), 0.25, dtype=torch.float64)
+    mean = Convolution(pooled, (6, 8, 8), stride=(2, 2), groups=6)
+    assert 0.5 <= convolution_norm(mean) <= 0.5 * (1 + 1e-8)
 
 
 def test_products_and_residual_dimensions_use_the_exact_matrix() -> None:
