@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +19,14 @@ from reaas.v1 import pretrain_pb2 as pb
 from reaas_pretrain.service import kubernetes_launcher
 from reaas_pretrain.service.kubernetes_job import command, job, job_name
 from reaas_pretrain.service.kubernetes_launcher import KubernetesLauncher, append_output
-from reaas_pretrain.service.launcher import LaunchError
+from reaas_pretrain.service.launcher import LaunchError, last_words
+from reaas_pretrain.service.progress import rows
 from reaas_pretrain.service.run import Run, Spec
 from reaas_pretrain.service.settings import KubernetesSettings, Owner
 from reaas_runtime import ConfigurationError
 
 from tests.pretrain_service.cluster import Cluster, api_server
-from tests.pretrain_service.house import create, ended, get, service, until
+from tests.pretrain_service.house import RECIPE, create, ended, get, service, until
 
 OWNER = Owner(api_version="apps/v1", kind="Deployment", name="reaas-pretrain", uid="123-abc")
 RUN = Run(
@@ -125,6 +127,31 @@ def test_a_pod_resumes_where_there_is_a_checkpoint(tmp_path: Path, resumes: bool
     said = subprocess.run(line, check=True, capture_output=True, text=True).stdout
     assert said.endswith(" --resume\n") is resumes
     assert f"--out {tmp_path}/training" in said
+
+
+@pytest.mark.slow
+def test_the_pods_command_trains_and_goes_on(tmp_path: Path, pictures: Path) -> None:
+    """What the container runs, with torchrun and all, but for where its volumes lie."""
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    moved = {"/run-dir": str(tmp_path), "/data/pictures": str(pictures)}
+
+    def begin() -> subprocess.CompletedProcess[str]:
+        line = command(RUN, KubernetesSettings())
+        for inside, outside in moved.items():
+            line = [part.replace(inside, outside) for part in line]
+        line[line.index("torchrun")] = str(Path(sys.executable).with_name("torchrun"))
+        return subprocess.run(line, check=False, text=True, capture_output=True)
+
+    first, second = begin(), begin()
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert len(rows(tmp_path)) == 3
+    assert "epoch 3" in first.stdout
+    assert "epoch 3" not in second.stdout, "begun anew instead of resumed"
+    (tmp_path / "recipe.toml").write_text(RECIPE + "epochz = 1\n")
+    third = begin()
+    assert third.returncode != 0
+    (tmp_path / "output.log").write_text(third.stdout + third.stderr)
+    assert "unknown key schedule.epochz" in last_words(tmp_path / "output.log")
 
 
 async def test_a_run_is_a_job_from_its_making_to_its_end(house: Path, cluster: Cluster) -> None:

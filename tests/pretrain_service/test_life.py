@@ -7,7 +7,9 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from reaas.v1 import pretrain_pb2 as pb
+from reaas_pretrain.service.launcher import last_words
 
 from tests.pretrain_service.conftest import Script
 from tests.pretrain_service.house import create, ended, get, service, until
@@ -50,6 +52,22 @@ async def test_an_error_of_its_own_fails_a_run_at_once(house: Path, script: Scri
         assert run.state == pb.RUN_STATE_FAILED
         assert run.reason == "Error: no such thing"
         assert run.restarts == 0
+
+
+@pytest.mark.parametrize(
+    ("printed", "words"),
+    [
+        ("", ""),
+        ("working\n\n", "working"),
+        ("Error: recipe x: unknown key y\n", "Error: recipe x: unknown key y"),
+        ("File a\nOSError: [Errno 28] No space\n====\nat: 1\n", "OSError: [Errno 28] No space"),
+        ("x" * 40_000 + "\nValueError: late\n", "ValueError: late"),
+    ],
+)
+def test_the_reason_is_the_last_error(tmp_path: Path, printed: str, words: str) -> None:
+    (tmp_path / "log").write_text(printed)
+    assert last_words(tmp_path / "log") == words
+    assert last_words(tmp_path / "absent") == ""
 
 
 async def test_a_run_that_dies_again_and_again_fails_in_the_end(

@@ -19,7 +19,7 @@ from reaas_runtime import ConfigurationError
 from urllib3.exceptions import HTTPError
 
 from reaas_pretrain.service.kubernetes_job import CONTAINER, job, job_name
-from reaas_pretrain.service.launcher import End, LaunchError, Outcome, last_line
+from reaas_pretrain.service.launcher import End, LaunchError, Outcome, last_words
 from reaas_pretrain.service.run import Run
 from reaas_pretrain.service.settings import KubernetesSettings, PretrainSettings
 from reaas_pretrain.service.store import OUTPUT, RunStore
@@ -108,7 +108,7 @@ class KubernetesLauncher:
         )
 
     def _why(self, run: Run, condition: Any) -> str:
-        said = last_line(self._store.directory(run.id) / OUTPUT)
+        said = last_words(self._store.directory(run.id) / OUTPUT)
         about = ": ".join(filter(None, (condition.reason, condition.message)))
         return f"{said} ({about})" if said else about
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from reaas_pretrain.service.run import Run
+
+# How Python and click print an error: its kind, a colon, a sentence.
+_ERROR = re.compile(r"\b\w*(Error|Exception): \S")
+_LONGEST_WORDS = 1 << 14
 
 
 class End(StrEnum):
@@ -60,12 +65,17 @@ def child_environment() -> dict[str, str]:
     return kept | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
 
 
-def last_line(log: Path) -> str:
-    """The last line that a process printed: the one that says what went wrong."""
+def last_words(log: Path) -> str:
+    """The line of a process's output that says what went wrong: its last error, else its last line.
+
+    A launcher like torchrun prints a page of its own behind the error.
+    """
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode(errors="replace").split("\n")
+            file.seek(max(0, log.stat().st_size - _LONGEST_WORDS))
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    spoken = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in spoken if _ERROR.search(line)]
+    return next(reversed(errors or spoken), "")

@@ -23,7 +23,7 @@ from reaas_pretrain.service.launcher import (
     LaunchError,
     Outcome,
     child_environment,
-    last_line,
+    last_words,
 )
 from reaas_pretrain.service.recipes import Catalogue
 from reaas_pretrain.service.run import Run
@@ -118,7 +118,7 @@ def _outcome(directory: Path) -> Outcome:
         return Outcome(End.SUCCEEDED)
     if status > _SIGNALLED:
         return Outcome(End.DIED, f"its process was killed by signal {status - _SIGNALLED}")
-    said = last_line(directory / OUTPUT)
+    said = last_words(directory / OUTPUT)
     return Outcome(End.FAILED, said or f"its process ended with status {status}")
 
 

@@ -20,7 +20,7 @@ from reaas_runtime import DomainError, ModelEntry, Reason
 from reaas_runtime.manifest import NAME_PATTERN
 from reaas_runtime.repository import read_entry
 
-from reaas_pretrain.service.launcher import child_environment, last_line
+from reaas_pretrain.service.launcher import child_environment, last_words
 from reaas_pretrain.service.recipes import Catalogue
 from reaas_pretrain.service.run import Published, Run, RunState, now
 from reaas_pretrain.service.store import TRAINING, RunStore, storage_error
@@ -131,7 +131,7 @@ class Publisher:
             await child.wait()
             raise
         if status != 0:
-            why = last_line(log) or f"status {status}"
+            why = last_words(log) or f"status {status}"
             raise DomainError(
                 Reason.PUBLISH_FAILED, f"run {run.id} could not be exported: {why}", field="run_id"
             )
