@@ -18,6 +18,7 @@ class Method(Enum):
 
     AUTO = "auto"
     LIPSCHITZ = "lipschitz"
+    LOCAL = "local"
     CROWN = "crown"
     IBP = "ibp"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from reaas_bounds.bounds import Centre, crown_bound, ibp_bound, per_coordinate_f
 from reaas_bounds.bracket import Bracket
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
+from reaas_bounds.local import certify_locally
+from reaas_bounds.pairs import Pairs
 from reaas_bounds.query import (
     CertifiedRadius,
     Method,
@@ -20,7 +22,6 @@ from reaas_bounds.query import (
     check_query,
     rounded_down,
 )
-from reaas_bounds.rounding import float32_error_at
 
 Stop = Callable[[], bool]
 
@@ -39,31 +40,6 @@ def never() -> bool:
     return False
 
 
-@dataclass(frozen=True, eq=False)
-class _Pairs:
-    """(Image, feature radius) pairs with what their features may move.
-
-    ``allowance`` [n] = R' less the float32 error of both features at r = 0; every unit of r takes
-    ``slope`` more. ``lipschitz`` [n]: the radius that the constant alone certifies.
-    """
-
-    network: Network
-    inputs: Tensor
-    allowance: Tensor
-    slope: float
-    lipschitz: Tensor
-
-    def allowed(self, radii: Tensor) -> Tensor:
-        """How far the exact feature may move within ``radii`` [n]."""
-        return self.allowance - self.slope * radii
-
-    def select(self, pairs: Sequence[int]) -> _Pairs:
-        """Some of the pairs."""
-        kept = torch.tensor(pairs, dtype=torch.long)
-        parts = (self.inputs[kept], self.allowance[kept], self.slope, self.lipschitz[kept])
-        return _Pairs(self.network, *parts)
-
-
 def certify_ball(
     network: Network,
     constants: CertifiedConstants,
@@ -80,9 +56,9 @@ def certify_ball(
     implies that the float32 features of all images within r of x lie within R' of x's. The
     answer is the largest r found for which this was checked; 0 if no r > 0 passes.
 
-    AUTO is the largest of LIPSCHITZ (closed form), IBP and CROWN, each searched on the same grid
-    as alone; a bound that fails at the Lipschitz radius already, or provably would, is dropped,
-    since its own answer would be smaller.
+    AUTO is the largest of LIPSCHITZ (closed form), LOCAL, IBP and CROWN, each searched on the same
+    grid as alone; a bound that has failed at a smaller radius than the best so far, or provably
+    would, is dropped, since its own answer would be smaller.
 
     Args:
         network: the encoder at the client's input size.
@@ -99,7 +75,7 @@ def certify_ball(
     """
     check_query(network, inputs, feature_radii)
     options = options or SearchOptions()
-    pairs = _prepare(network, constants, inputs, feature_radii)
+    pairs = Pairs.of(network, constants, inputs, feature_radii)
     closed = [_closed_form(radius) for radius in pairs.lipschitz.tolist()]
     if method is Method.LIPSCHITZ:
         return closed
@@ -108,22 +84,14 @@ def certify_ball(
         known = closed[len(answers) : len(answers) + len(chunk.inputs)]
         if method is Method.AUTO:
             answers += _best_of_all(chunk, known, options, stop)
+        elif method is Method.LOCAL:
+            answers += certify_locally(chunk, options, stop)
         else:
-            answers += _search(chunk, method, options, stop, keep_failing=True)
+            answers += _search(chunk, method, options, stop, goals=[0.0] * len(known))
     return answers
 
 
-def _prepare(
-    network: Network, constants: CertifiedConstants, inputs: Tensor, feature_radii: Tensor
-) -> _Pairs:
-    error = float32_error_at(network, inputs)  # [n]
-    allowance = feature_radii - 2 * error
-    slope = constants.float32_slope
-    radii = [rounded_down(a / (constants.lipschitz + slope)) for a in allowance.tolist()]
-    return _Pairs(network, inputs, allowance, slope, torch.tensor(radii, dtype=torch.float64))
-
-
-def _chunks(pairs: _Pairs) -> list[_Pairs]:
+def _chunks(pairs: Pairs) -> list[Pairs]:
     """Pairs in groups of about ``_NEURONS`` activations."""
     each = sum(math.prod(node.shape) for node in pairs.network.folded.nodes)
     size = max(1, _NEURONS // each)
@@ -136,19 +104,22 @@ def _closed_form(radius: float) -> CertifiedRadius:
 
 
 def _best_of_all(
-    pairs: _Pairs, closed: list[CertifiedRadius], options: SearchOptions, stop: Stop
+    pairs: Pairs, closed: list[CertifiedRadius], options: SearchOptions, stop: Stop
 ) -> list[CertifiedRadius]:
-    """The largest radius of the closed form, IBP and CROWN for every pair."""
-    best = list(closed)
+    """The largest radius of all bounds for every pair."""
+    if stop():
+        return [replace(answer, converged=False) for answer in closed]
+    local = certify_locally(pairs, options, stop)
+    best = [_combined(a, b) for a, b in zip(closed, local, strict=True)]
     if stop():
         return [replace(answer, converged=False) for answer in best]
-    floor = per_coordinate_floor(pairs.network, pairs.inputs, pairs.lipschitz)
-    hopeful = (floor <= pairs.allowed(pairs.lipschitz)) & (pairs.lipschitz > 0)
-    left = hopeful.nonzero().flatten().tolist()
-    if not left:
-        return best
-    for method in (Method.IBP, Method.CROWN):
-        found = _search(pairs.select(left), method, options, stop, keep_failing=False)
+    radii = torch.tensor([answer.radius for answer in best], dtype=torch.float64)
+    allowed = pairs.allowed(radii)
+    floor = per_coordinate_floor(pairs.network, pairs.inputs, radii, allowed)
+    left = ((floor <= allowed) & (pairs.lipschitz > 0)).nonzero().flatten().tolist()
+    for method in (Method.IBP, Method.CROWN) if left else ():
+        goals = [best[index].radius for index in left]
+        found = _search(pairs.select(left), method, options, stop, goals)
         for index, answer in zip(left, found, strict=True):
             best[index] = _combined(best[index], answer)
     return best
@@ -161,17 +132,20 @@ def _combined(a: CertifiedRadius, b: CertifiedRadius) -> CertifiedRadius:
 
 
 def _search(
-    pairs: _Pairs, method: Method, options: SearchOptions, stop: Stop, *, keep_failing: bool
+    pairs: Pairs, method: Method, options: SearchOptions, stop: Stop, goals: Sequence[float]
 ) -> list[CertifiedRadius]:
     """Bracket every pair's radius for one bound, starting at the Lipschitz radius.
 
-    ``keep_failing``: go on below that radius, if the bound fails there.
+    ``goals``: a pair is dropped once its bound has failed there or below, since what it could
+    still certify is less.
     """
     brackets = [Bracket(guess, options) for guess in pairs.lipschitz.tolist()]
     centre = Centre.of(pairs.network, pairs.inputs)
 
     def due() -> list[int]:
-        wanted = (b.open and b.guess > 0 and (keep_failing or b.upper > b.guess) for b in brackets)
+        wanted = (
+            b.open and b.guess > 0 and b.upper > g for b, g in zip(brackets, goals, strict=True)
+        )
         return [index for index, want in enumerate(wanted) if want]
 
     while (active := due()) and not stop():
@@ -183,17 +157,14 @@ def _search(
             brackets[index].record(probe, passed)
     waiting = set(due())
     return [
-        _answer(bracket, method, finished=index not in waiting, keep_failing=keep_failing)
-        for index, bracket in enumerate(brackets)
+        _answer(bracket, method, finished=index not in waiting, dropped=bracket.upper <= goal)
+        for index, (bracket, goal) in enumerate(zip(brackets, goals, strict=True))
     ]
 
 
-def _answer(
-    bracket: Bracket, method: Method, *, finished: bool, keep_failing: bool
-) -> CertifiedRadius:
+def _answer(bracket: Bracket, method: Method, *, finished: bool, dropped: bool) -> CertifiedRadius:
     if bracket.guess == 0.0:  # the float32 error alone exceeds R': no radius can be certified
         return CertifiedRadius(0.0, method, upper=0.0, steps=0, converged=True)
-    dropped = not keep_failing and bracket.upper <= bracket.guess
     return CertifiedRadius(
         radius=rounded_down(bracket.lower),
         method=method,

@@ -24,6 +24,9 @@ HALVINGS = 10
 SLOPE_STEP = 0.08
 CURVATURE_STEP = 0.1
 DECAY = 0.8
+# A curvature this much below the one for neurons at their kinks costs nothing; smaller ones would
+# only make rounding larger.
+CUT = 1e-4
 # Keeps quotients of float32 numbers finite where a row is zero.
 TINY = 1e-30
 
@@ -120,20 +123,26 @@ def _start(function: Entrywise, p: Tensor, z: Tensor, budget: float) -> tuple[Te
             raise TypeError(f"no start for {function.name}")
 
 
-def shared_curvature(width: Tensor, z: Tensor, budget: float, share: Tensor) -> Tensor:
+def shared_curvature(
+    width: Tensor, z: Tensor, budget: float, share: Tensor, cap: Tensor | None = None
+) -> Tensor:
     """The K that minimises ``sum share^2 omega + K budget^2`` for rows of sizes ``width`` >= 0.
 
-    On the ramps ``omega = (width - 4K|z|)_+^2 / 16K``, so ``sum share^2 ((width / 4K)^2 - z^2)_+ =
-    budget^2``. The left side falls with K: bisection between what all neurons and what no z would
-    give.
+    On the ramps ``16K omega = (width - 4K|z|)_+^2``, so ``sum share^2 ((width / 4K)^2 - z^2)_+ =
+    budget^2``; a ramp wider than ``cap`` counts ``(width / 4K)^2 (1 - |z| / cap)_+^2``. The left
+    side falls with K: bisection between what all neurons and what no z would give.
     """
     size, weight = (share * width).norm() / 4, share.square()
-    low = size / torch.hypot((share * z).norm(), z.new_tensor(budget))
     high = size / budget
+    low = torch.minimum(size / torch.hypot((share * z).norm(), z.new_tensor(budget)), CUT * high)
+    capped = None if cap is None else (1 - z.abs() / cap.clamp_min(TINY)).clamp_min(0).square()
     for _ in range(HALVINGS):
         middle = (low * high).sqrt()
-        wide = (width / (4 * middle).clamp_min(TINY)).square()
-        above = (weight * (wide - z.square()).clamp_min(0)).sum() > budget * budget
+        wide = width / (4 * middle).clamp_min(TINY)
+        terms = (wide.square() - z.square()).clamp_min(0)
+        if cap is not None and capped is not None:
+            terms = torch.where(wide < cap, terms, wide.square() * capped)
+        above = (weight * terms).sum() > budget * budget
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
     found: Tensor = (low * high).sqrt().clamp_min(TINY)
     return found

@@ -1,0 +1,56 @@
+"""Questions about balls: images, and how far the feature of each may move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reaas_bounds.constants import CertifiedConstants
+from reaas_bounds.graph.network import Network
+from reaas_bounds.query import rounded_down
+from reaas_bounds.rounding import float32_error_at
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """(Image, feature radius) pairs with what their features may move.
+
+    ``inputs`` [n, C, h, w]; ``allowance`` [n] = R' less the float32 error of both features at
+    r = 0; every unit of r takes ``slope`` more. ``lipschitz`` [n]: the radius that the constant
+    alone certifies; ``constant``: the constant itself.
+    """
+
+    network: Network
+    inputs: Tensor
+    allowance: Tensor
+    lipschitz: Tensor
+    constant: float
+    slope: float
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        constants: CertifiedConstants,
+        inputs: Tensor,
+        feature_radii: Tensor,
+    ) -> Pairs:
+        """Pairs of ``inputs`` [n, C, h, w] and R' = ``feature_radii`` [n]."""
+        allowance = feature_radii - 2 * float32_error_at(network, inputs)  # [n]
+        constant, slope = constants.lipschitz, constants.float32_slope
+        radii = [rounded_down(a / (constant + slope)) for a in allowance.tolist()]
+        closed = torch.tensor(radii, dtype=torch.float64)
+        return cls(network, inputs, allowance, closed, constant, slope)
+
+    def allowed(self, radii: Tensor) -> Tensor:
+        """How far the exact feature may move within ``radii`` [n]."""
+        return self.allowance - self.slope * radii
+
+    def select(self, pairs: Sequence[int]) -> Pairs:
+        """Some of the pairs."""
+        kept = torch.tensor(pairs, dtype=torch.long)
+        parts = (self.inputs[kept], self.allowance[kept], self.lipschitz[kept])
+        return Pairs(self.network, *parts, self.constant, self.slope)
