@@ -137,9 +137,8 @@ class _Search:
             elif self.method is not MarginMethod.LIPSCHITZ:
                 self._bisect(limits, best)
             best = max(best, limits.radius)
-        chosen = max(
-            range(len(found)), key=lambda index: found[index].radius
-        )  # the first of equals
+        radii = [limits.radius for limits in found]
+        chosen = radii.index(max(radii))
         limits = found[chosen]
         item = limits.limiting
         row = item if item < len(limits.radii) - 1 else None
@@ -153,13 +152,15 @@ class _Search:
             behind = limits.radius < best
             if row not in limits.left or (behind and limits.margins.is_lost(row, best)):
                 break
-            limits.improve(row, self._climb(limits.margins, row), MarginMethod.ENVELOPE)
+            radius = self._climb(limits.margins, row, limits.ceiling)
+            limits.improve(row, radius, MarginMethod.ENVELOPE)
 
-    def _climb(self, margins: MarginSet, row: int) -> float:
+    def _climb(self, margins: MarginSet, row: int, enough: float) -> float:
         """Envelopes on the ladder above the constant's radius, up to the first rung not reached.
 
         An envelope's radius counts only up to the next rung: with that, a larger margin can only
-        get further, rung by rung, although the envelopes themselves are not nested.
+        get further, rung by rung, although the envelopes themselves are not nested. Beyond
+        ``enough`` something else limits the set.
         """
         best, first = 0.0, math.floor(math.log2(margins.constant_radii[row]) * LADDER) + 1
         for rung in itertools.count(first):
@@ -170,7 +171,7 @@ class _Search:
             radius = margins.envelope_radius(row, target, self.options.steps)
             self.steps += 1
             best = max(best, min(radius, above))
-            if radius < target:
+            if radius < target or best >= enough:
                 break
         return best
 

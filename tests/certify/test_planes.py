@@ -148,7 +148,7 @@ def test_the_label_holds_where_a_set_says_so(
     ends = np.clip(shares.min(axis=3), 0, 1) * (1 - 1e-12)  # [n, s, e]
     moved = features[:, None, None] + ends[..., None] * moves
     labels = classifier.predict(moved.reshape(-1, 5)).reshape(ends.shape)
-    inside = (planes.offsets > 0).all(axis=2)[..., None]  # [n, s, 1]
+    inside = np.all(planes.offsets > 0, axis=2, keepdims=True)  # [n, s, 1]
     assert ((labels == planes.labels[:, None, None]) | ~inside).all()
 
 
