@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -23,20 +22,20 @@ from reaas_runtime import (
 )
 from reaas_runtime.identity import ANONYMOUS, OPERATOR
 
+from reaas_pretrain.service.intake import Intake
 from reaas_pretrain.service.launcher import Launcher
 from reaas_pretrain.service.local import LocalLauncher, train_command
 from reaas_pretrain.service.messages import to_message, to_spec, to_state
 from reaas_pretrain.service.metrics import RunMetrics
 from reaas_pretrain.service.publisher import Publisher, export_command
 from reaas_pretrain.service.recipes import Catalogue
-from reaas_pretrain.service.run import Run, RunState, Spec, now
+from reaas_pretrain.service.run import Run
 from reaas_pretrain.service.settings import PretrainSettings
 from reaas_pretrain.service.store import RunStore
 from reaas_pretrain.service.supervisor import Supervisor
 from reaas_pretrain.service.watching import Watcher
 
 Context = grpc.aio.ServicerContext[Any, Any]
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _PAGE, _LONGEST_PAGE = 100, 1000
 
 
@@ -53,6 +52,7 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
         self.meter = meter
         self.store = RunStore(settings.runs_dir)
         self.catalogue = Catalogue(settings.recipes_dir, settings.data_root)
+        self.intake = Intake(self.store, self.catalogue, settings.max_queued)
         self.metrics = RunMetrics(meter, self.store)
         self.launcher = make_launcher(settings, self.store, self.catalogue)
         self.supervisor = Supervisor(self.store, self.launcher, settings, self.metrics.ran)
@@ -90,11 +90,8 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
     ) -> pretrain_pb2.CreateRunResponse:
         """Queue a run."""
         call = self._operator()
-        spec = to_spec(request.spec)
-        run = self._repeated(call, request.request_id, spec)
-        if run is None:
-            run = self._create(call, request.request_id, spec)
-            self.supervisor.wake()
+        run = self.intake.take(call.client_id, request.request_id, to_spec(request.spec))
+        self.supervisor.wake()
         return pretrain_pb2.CreateRunResponse(run=self._message(run))
 
     async def GetRun(  # noqa: N802
@@ -197,50 +194,6 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
             got=call.client_id,
             limit=OPERATOR,
         )
-
-    def _repeated(self, call: Call, request_id: str, spec: Spec) -> Run | None:
-        """The run that this client made by this very request before."""
-        if not _REQUEST_ID.fullmatch(request_id):
-            raise DomainError(
-                Reason.INVALID_REQUEST_ID,
-                "request_id is not at most 64 letters, digits, '.', '_' or '-'",
-                field="request_id",
-                got=request_id,
-            )
-        run = self.store.by_request(call.client_id, request_id) if request_id else None
-        if run is not None and run.spec != spec:
-            raise DomainError(
-                Reason.REQUEST_ID_REUSED,
-                f"request_id {request_id!r} made run {run.id}, which has another spec",
-                field="request_id",
-                got=request_id,
-            )
-        return run
-
-    def _create(self, call: Call, request_id: str, spec: Spec) -> Run:
-        chosen = self.catalogue.choose(spec)
-        self.catalogue.dataset(spec.dataset)
-        waiting = len(self.store.runs(RunState.QUEUED))
-        if waiting >= self.settings.max_queued:
-            raise DomainError(
-                Reason.QUEUE_FULL,
-                f"{waiting} runs are waiting, the most is {self.settings.max_queued}",
-                got=waiting,
-                limit=self.settings.max_queued,
-                retry_after_s=60.0,
-            )
-        created = now()
-        run = Run(
-            id=self.store.new_id(created),
-            client_id=call.client_id,
-            request_id=request_id,
-            spec=spec,
-            model_name=chosen.recipe.name,
-            epochs=chosen.recipe.schedule.epochs,
-            created=created,
-        )
-        self.store.create(run, chosen.toml)
-        return run
 
     def _message(self, run: Run) -> pretrain_pb2.Run:
         return to_message(run, self.store.directory(run.id))
