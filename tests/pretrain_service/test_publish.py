@@ -17,7 +17,7 @@ from reaas.v1 import encoder_pb2, model_pb2
 from reaas.v1 import pretrain_pb2 as pb
 from reaas.v1.encoder_pb2_grpc import EncoderServiceStub
 from reaas.v1.f2i_pb2_grpc import F2IServiceStub
-from reaas_pretrain.service.run import RunState
+from reaas_pretrain.service.run import Run, RunState
 from reaas_runtime import DomainError, as_tensor
 
 from tests.pretrain_service.conftest import Script
@@ -82,6 +82,9 @@ async def test_from_a_recipe_to_certified_radii(house: Path, pictures: Path) -> 
                 certified = await radii.Perturb(perturb_request(IMAGES, [0.5, 0.5], model=ref))
                 assert certified.model == ref
                 assert all(result.radius > 0 for result in certified.results)
+            mixed = model_pb2.ModelRef(name="small", digest=first.digest)
+            error = await refused(radii.Perturb(perturb_request(IMAGES, [0.5, 0.5], model=mixed)))
+            assert error_info(error).reason == "DIGEST_MISMATCH"
         again = await asyncio.gather(*(publish(stub, run.id) for _ in range(3)))
         assert [answer.published.model for answer in again] == [first] * 3
         error = await refused(publish(stub, run.id, "7"))
@@ -94,13 +97,14 @@ async def test_from_a_recipe_to_certified_radii(house: Path, pictures: Path) -> 
 
 @pytest.fixture
 def export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An export that writes a small encoder at once, instead of a training's."""
-    onnx = conv_encoder()
-    publish_version(tmp_path / "ready", onnx, manifest(onnx, "small", "VERSION"))
-    ready = tmp_path / "ready" / "small" / "VERSION"
+    """An export that writes a small encoder at once, another one for each seed of a run."""
+    for seed in (0, 1):
+        onnx = conv_encoder(seed)
+        publish_version(tmp_path / str(seed), onnx, manifest(onnx, "small", "VERSION"))
 
     def commands(*_: Any) -> Any:
-        def command(run: Any, repository: Path, version: str) -> list[str]:
+        def command(run: Run, repository: Path, version: str) -> list[str]:
+            ready = tmp_path / str(run.spec.seed or 0) / "small" / "VERSION"
             to = f"{repository}/small/{version}"
             copy = f"mkdir -p {to}; cp {ready}/model.onnx {to}"
             name = f"sed 's/VERSION/{version}/' {ready}/manifest.json > {to}/manifest.json"
@@ -111,12 +115,54 @@ def export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("reaas_pretrain.service.servicer.export_command", commands)
 
 
-async def done(house: Path, stub: Any) -> Path:
+async def done(house: Path, stub: Any, seed: int = 0) -> Path:
     """Directory of a run that succeeded and whose export says nothing."""
-    run = await ended(stub, (await create(stub)).id)
+    spec = pb.RunSpec(recipe="small", dataset="pictures", seed=seed)
+    run = await ended(stub, (await create(stub, spec)).id)
     directory = house / "runs" / run.id
     (directory / "say").touch()
     return directory
+
+
+@pytest.mark.usefixtures("export")
+async def test_running_services_take_a_version_over(house: Path, script: Script) -> None:
+    """Calls are answered throughout, by the old version until the new one is warm."""
+    script("true")
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    request = encoder_pb2.EncodeRequest(
+        model=model_pb2.ModelRef(name="small"), inputs=as_tensor(images.astype(np.float32))
+    )
+    async with service(house) as (_, stub):
+        first = (await publish(stub, (await done(house, stub)).name)).published.model
+        async with (
+            encoder_server(house / "models") as encoder,
+            f2i_server(house / "models") as f2i,
+            grpc.aio.insecure_channel(encoder.address) as near,
+            grpc.aio.insecure_channel(f2i.address) as far,
+        ):
+            features, radii = EncoderServiceStub(near), F2IServiceStub(far)
+            old = await features.Encode(request)
+            assert old.model == first
+            directory = await done(house, stub, seed=1)
+            second = (await publish(stub, directory.name)).published.model
+            assert (second.version, second.digest != first.digest) == ("2", True)
+            for served in (features, radii):
+                async with asyncio.timeout(60):
+                    models: list[model_pb2.ModelRef] = []
+                    while second not in models:
+                        answer = await features.Encode(request)
+                        assert answer.model in (first, second)
+                        if answer.model == first:
+                            assert answer.features.data == old.features.data
+                        listed = await served.ListModels(model_pb2.ListModelsRequest())
+                        models = [model.model for model in listed.models]
+                        assert first in models
+            for ref in (first, second):
+                certified = await radii.Perturb(perturb_request(images, [0.5], model=ref))
+                assert certified.model == ref
+            mixed = model_pb2.ModelRef(name="small", digest=first.digest)
+            error = await refused(radii.Perturb(perturb_request(images, [0.5], model=mixed)))
+            assert error_info(error).reason == "DIGEST_MISMATCH"
 
 
 @pytest.mark.usefixtures("export")
