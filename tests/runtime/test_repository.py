@@ -170,6 +170,20 @@ def test_the_old_version_serves_until_the_new_one_is_warm(root: Path) -> None:
     assert repository.resolve(ModelRef(name="tiny", version="1")).model == "1"
 
 
+def test_two_models_load_side_by_side(root: Path) -> None:
+    for version in ("1", "2"):
+        publish(root, ONNX, manifest(ONNX, version=version))
+    both = threading.Barrier(2, timeout=30)
+
+    def load(entry: ModelEntry) -> str:
+        both.wait()
+        return entry.manifest.version
+
+    repository = ModelRepository(root, load)
+    repository.refresh()
+    assert [served.model for served in repository.served()] == ["1", "2"]
+
+
 def test_a_served_version_outlives_broken_files_and_goes_when_removed(root: Path) -> None:
     directory = publish(root, ONNX)
     repository = refreshed(root)

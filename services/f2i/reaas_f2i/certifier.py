@@ -61,7 +61,8 @@ class Certifier:
         self._check_interface()
         own = self._manifest.input.shape
         self._verify(self.at_shape(own).constants)
-        self._warm_up(own)
+        self._rehearsed = False
+        self._warm_up()
 
     def answer(
         self, question: Question, deadline: float | None, rounds: int = 1
@@ -150,23 +151,36 @@ class Certifier:
                     f"{certified:.9g}"
                 )
 
-    def _warm_up(self, shape: Shape) -> None:
+    def rehearse(self) -> None:
+        """Find out how long a step of the slowest search takes; does nothing the second time.
+
+        Takes seconds, so it comes after the first clients are served: until then a search may end
+        a step too late for its deadline.
+        """
+        if not self._rehearsed:
+            self._rehearsed = True
+            self._try_out(Method.CROWN)
+
+    def _warm_up(self) -> None:
         """First calls allocate and choose kernels; the first client should not pay for that.
 
         It also tells how long a step of each search takes.
         """
-        image = np.full((1, *shape), 0.5, np.float32)
-        # A margin that is met about as far away as a radius of that size.
+        self._try_out(Method.IBP)
+        self._try_out(MarginMethod.ENVELOPE)
+
+    def _try_out(self, method: Method | MarginMethod) -> None:
+        """Ask about a grey image, with a target that is met about as far away as is usual."""
+        image = np.full((1, *self._manifest.input.shape), 0.5, np.float32)
         reach, feature_dim = self._manifest.certified.lipschitz, self._manifest.feature.dim
-        normal = np.full((1, 1, 1, feature_dim), feature_dim**-0.5)
-        offset, everywhere = np.full((1, 1, 1), reach), np.full((1, 1), np.inf)
-        margin_options = MarginOptions(max_envelopes=2)
-        for target in (
-            Ball(np.array([reach]), Method.IBP, SearchOptions(max_steps=2)),
-            Ball(np.array([reach]), Method.CROWN, SearchOptions(max_steps=2)),
-            Margins(normal, offset, everywhere, MarginMethod.ENVELOPE, margin_options),
-        ):
-            self.answer(Question(image, target), None)
+        target: Ball | Margins
+        if isinstance(method, Method):
+            target = Ball(np.array([reach]), method, SearchOptions(max_steps=2))
+        else:
+            normal = np.full((1, 1, 1, feature_dim), feature_dim**-0.5)
+            offset, everywhere = np.full((1, 1, 1), reach), np.full((1, 1), np.inf)
+            target = Margins(normal, offset, everywhere, method, MarginOptions(max_envelopes=2))
+        self.answer(Question(image, target), None)
 
     def _broken(self, why: str) -> DomainError:
         name, version = self._manifest.name, self._manifest.version

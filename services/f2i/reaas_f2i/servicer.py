@@ -46,6 +46,12 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
         """A warm certifier of `entry`."""
         return Certifier(entry, self.settings.max_input_shapes)
 
+    def refresh(self) -> None:
+        """As the base, after rehearsing what was loaded before: SERVING does not wait for that."""
+        for served in self.repository.served():
+            served.model.rehearse()
+        super().refresh()
+
     def backends(self) -> list[str]:
         """What computes the bounds."""
         return ["torch-cpu"]
