@@ -15,6 +15,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from kubernetes import client, config
+from pydantic import ValidationError
 from reaas.v1 import pretrain_pb2 as pb
 from reaas_pretrain.service import kubernetes_launcher
 from reaas_pretrain.service.kubernetes_job import command, job, job_name
@@ -76,7 +77,9 @@ async def job_of(cluster: Cluster, run: pb.Run) -> str:
     [
         KubernetesSettings(),
         KubernetesSettings(nodes=4, processes_per_node=2, gpus_per_node=2, cpu="16", owner=OWNER),
-        KubernetesSettings(cpu="1500m", memory="512Mi", gpu_resource="amd.com/gpu"),
+        KubernetesSettings(
+            cpu="1500m", memory="512Mi", gpu_resource="amd.com/gpu", gpus_per_node=1
+        ),
     ],
 )
 def test_the_job_is_valid_and_restricted(settings: KubernetesSettings) -> None:
@@ -102,10 +105,18 @@ def test_the_job_is_valid_and_restricted(settings: KubernetesSettings) -> None:
     assert limits.get(settings.gpu_resource) == (
         str(settings.gpus_per_node) if settings.gpus_per_node else None
     )
+    assert [t["key"] for t in pod["tolerations"]] == (
+        [settings.gpu_resource] if settings.gpus_per_node else []
+    )
     owners = made["metadata"]["ownerReferences"]
     assert [owner["uid"] for owner in owners] == (["123-abc"] if settings.owner else [])
     [runs] = [m for m in container["volumeMounts"] if m["name"] == "runs"]
     assert runs["subPath"] == RUN.id, "a pod sees its own run only"
+
+
+def test_each_process_has_a_gpu_of_its_own() -> None:
+    with pytest.raises(ValidationError, match="set them alike"):
+        KubernetesSettings(gpus_per_node=4)
 
 
 def test_nodes_meet_at_the_first_one() -> None:

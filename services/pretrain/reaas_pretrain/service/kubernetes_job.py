@@ -78,6 +78,7 @@ def _pod(run: Run, settings: KubernetesSettings) -> dict[str, Any]:
         # A pod that failed stays to be read; the Job makes another one.
         "restartPolicy": "Never",
         "subdomain": settings.subdomain,
+        "tolerations": _tolerations(settings),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {
@@ -131,6 +132,13 @@ def _container(run: Run, settings: KubernetesSettings) -> dict[str, Any]:
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
     }
+
+
+def _tolerations(settings: KubernetesSettings) -> list[dict[str, Any]]:
+    """Nodes with GPUs are often kept free of what needs none."""
+    if not settings.gpus_per_node:
+        return []
+    return [{"key": settings.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}]
 
 
 def _labels(run: Run) -> dict[str, str]:

@@ -45,7 +45,7 @@ class KubernetesSettings(BaseModel):
     nodes: PositiveInt = 1
     """Pods of a run; they find each other by torchrun."""
     processes_per_node: PositiveInt = 1
-    """Processes in a pod: one for each GPU."""
+    """Processes in a pod; on GPUs as many as those, since each one has its own."""
     gpus_per_node: NonNegativeInt = 0
     """GPUs of a pod; 0: the CPU."""
     gpu_resource: str = "nvidia.com/gpu"
@@ -68,6 +68,15 @@ class KubernetesSettings(BaseModel):
     """A Job that has ended is deleted after this time; its run stays in `runs_dir`."""
     owner: Owner | None = None
     """Object that the Jobs are deleted with; none: they outlive everything but their time."""
+
+    @model_validator(mode="after")
+    def _one_process_for_each_gpu(self) -> Self:
+        if self.gpus_per_node not in (0, self.processes_per_node):
+            raise ValueError(
+                f"gpus_per_node is {self.gpus_per_node} and processes_per_node "
+                f"{self.processes_per_node}: set them alike, or gpus_per_node to 0"
+            )
+        return self
 
 
 class PretrainSettings(ServerSettings):
