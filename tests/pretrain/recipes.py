@@ -17,9 +17,9 @@ TINY: dict[str, Any] = {
 }
 
 
-def tiny_recipe(**sections: dict[str, Any]) -> Recipe:
+def tiny_recipe(objective: str = "moco", **sections: dict[str, Any]) -> Recipe:
     """The tiny recipe with keys of some sections changed."""
-    values = {**TINY}
+    values = {**TINY, "objective": objective}
     for section, changes in sections.items():
         values[section] = {**values.get(section, {}), **changes}
     return parse_recipe(values)

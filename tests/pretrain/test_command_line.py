@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from reaas_pretrain import evaluate, search
 from reaas_pretrain.__main__ import main
+from reaas_pretrain.checkpoint import Checkpoint
 
 RECIPE = """
 name = "small"
@@ -90,6 +91,21 @@ def test_train_resume_and_export(data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     manifest = json.loads((tmp_path / "models" / "small" / "1" / "manifest.json").read_text())
     assert manifest["training"]["epochs"] == 2
+
+
+def test_supervised_on_a_folder_of_images(data: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    for label in ("ant", "bee"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index in range(8):
+            pixels = generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{index}.png")
+    path = tmp_path / "labels.toml"
+    path.write_text(RECIPE.replace('name = "small"', 'name = "labels"\nobjective = "supervised"'))
+    options = ("--recipe", path, "--data", data, "--out", tmp_path / "run", "--epochs", 1)
+    result = _invoke("train", *options, "--source", tmp_path / "photos", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert Checkpoint.load(tmp_path / "run").data.endswith("photos train, 16 images at 32x32")
 
 
 def test_unknown_key_is_one_line(data: Path, tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ def test_key_encoder_moves_before_it_encodes_and_keys_are_no_negatives_of_themse
 
 def test_no_gradient_reaches_the_key_encoder() -> None:
     model = _model()
-    views = torch.rand(2, 8, 3, 9, 9)
-    model(*views, torch.zeros(8)).loss.backward()
+    views = list(torch.rand(2, 8, 3, 9, 9))
+    model(views, torch.zeros(8)).loss.backward()
     assert all(p.grad is None for p in model.key.parameters())
     assert all(p.grad is not None for p in model.query.parameters())
 
@@ -102,6 +102,6 @@ def test_end_to_end_contrasts_within_the_batch_in_both_directions() -> None:
     logits = -torch.cdist(model.encoder(first), model.encoder(second)).square() / 2.0
     own = torch.arange(8)
     expected = sum(torch.nn.functional.cross_entropy(m, own) for m in (logits, logits.T)) / 2
-    outcome = model(first, second, torch.zeros(8))
+    outcome = model([first, second], torch.zeros(8))
     assert torch.allclose(outcome.loss, torch.as_tensor(expected), rtol=1e-4)
     assert torch.allclose(outcome.features, model.encoder(first), atol=1e-5)

@@ -107,7 +107,9 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(run: Path, tmp_path: P
     rest.resume()
     rest.run()
     whole = Checkpoint.load(run).model
-    assert all(torch.equal(value, whole[key]) for key, value in rest.model.state_dict().items())
+    assert all(
+        torch.equal(value, whole[key]) for key, value in rest.learner.objective.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(

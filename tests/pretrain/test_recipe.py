@@ -15,10 +15,19 @@ def test_shipped_recipe_loads_under_its_own_name(path: Path) -> None:
     assert load_recipe(path).name == path.stem
 
 
-def test_the_robust_recipe_is_its_twin_plus_the_term() -> None:
-    robust, plain = (load_recipe(RECIPES / f"{name}.toml") for name in ("moco-sn", "moco"))
+@pytest.mark.parametrize("twin", ["moco", "supervised"])
+def test_the_robust_recipe_is_its_twin_plus_the_term(twin: str) -> None:
+    robust, plain = (load_recipe(RECIPES / f"{name}.toml") for name in (f"{twin}-sn", twin))
     assert robust.encoder == plain.encoder
+    assert robust.objective == plain.objective
     assert robust.spectral.weight > 0 == plain.spectral.weight
+
+
+def test_rocl_differs_from_its_l2_variant_in_the_attack_alone() -> None:
+    published, fair = (load_recipe(RECIPES / f"{name}.toml") for name in ("rocl", "rocl-l2"))
+    assert (published.attack.norm, published.attack.steps) == ("linf", 7)
+    same = {"name": "", "description": "", "attack": published.attack}
+    assert published.model_copy(update=same) == fair.model_copy(update=same)
 
 
 @pytest.mark.parametrize(

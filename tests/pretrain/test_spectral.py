@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reaas_pretrain.encoder import ConvEncoder
-from reaas_pretrain.recipe import EncoderConfig
+from reaas_pretrain.sections import EncoderConfig
 from reaas_pretrain.spectral import SpectralTerm, spread
 from torch import Tensor, nn
 

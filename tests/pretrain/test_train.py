@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from reaas_pretrain.checkpoint import CHECKPOINT, Checkpoint, CheckpointError
-from reaas_pretrain.recipe import OptimiserConfig, Recipe
-from reaas_pretrain.train import LOG, DivergedError, Monitor, Trainer, learning_rate
+from reaas_pretrain.log import LOG
+from reaas_pretrain.monitor import Monitor
+from reaas_pretrain.optimiser import learning_rate
+from reaas_pretrain.recipe import Recipe
+from reaas_pretrain.sections import OptimiserConfig
+from reaas_pretrain.train import DivergedError, Trainer
 
 from tests.pretrain.recipes import random_images, tiny_recipe
 
@@ -23,8 +27,9 @@ def _trainer(
 
 
 def _state(trainer: Trainer) -> list[torch.Tensor]:
-    momenta = [s["momentum_buffer"] for s in trainer.optimiser.state_dict()["state"].values()]
-    return [*trainer.model.state_dict().values(), *trainer.spectral.buffers(), *momenta]
+    learner = trainer.learner
+    momenta = [s["momentum_buffer"] for s in learner.optimiser.state_dict()["state"].values()]
+    return [*learner.objective.state_dict().values(), *learner.spectral.buffers(), *momenta]
 
 
 def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
@@ -87,6 +92,8 @@ def test_not_a_number_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
         trainer.run()
     assert (tmp_path / CHECKPOINT).read_bytes() == good
     assert Checkpoint.load(tmp_path).epoch == 1
+    assert bool(torch.isfinite(trainer.encoder.linear.weight).all())  # back at the good state
+    assert (trainer.epoch, trainer.step) == (1, 5)
 
 
 def test_resume_refuses_another_recipe(tmp_path: Path) -> None:

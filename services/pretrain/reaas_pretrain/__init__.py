@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from reaas_pretrain.checkpoint import Checkpoint, CheckpointError
 from reaas_pretrain.encoder import ConvEncoder
-from reaas_pretrain.images import ImagesError, LabelledImages
+from reaas_pretrain.group import Group, torchrun_group
+from reaas_pretrain.image_files import ImagesError
+from reaas_pretrain.images import LabelledImages, labelled_images, training_images
+from reaas_pretrain.log import TensorBoard, Watcher
+from reaas_pretrain.monitor import Monitor
 from reaas_pretrain.publishing import Published, PublishError, publish
 from reaas_pretrain.recipe import Recipe, RecipeError, load_recipe, parse_recipe
-from reaas_pretrain.train import DivergedError, Monitor, Trainer, Watcher
+from reaas_pretrain.train import DivergedError, Trainer
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
     "ConvEncoder",
     "DivergedError",
+    "Group",
     "ImagesError",
     "LabelledImages",
     "Monitor",
@@ -25,9 +30,13 @@ __all__ = [
     "Published",
     "Recipe",
     "RecipeError",
+    "TensorBoard",
     "Trainer",
     "Watcher",
+    "labelled_images",
     "load_recipe",
     "parse_recipe",
     "publish",
+    "torchrun_group",
+    "training_images",
 ]

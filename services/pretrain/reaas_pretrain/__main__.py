@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import click
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    track,
-)
+from rich.progress import Progress, track
 
-from reaas_pretrain.checkpoint import CHECKPOINT, CheckpointError
-from reaas_pretrain.images import (
-    ImagesError,
-    load_cifar10,
-    load_tiny_imagenet,
-    load_tiny_imagenet_validation,
-)
+from reaas_pretrain.bars import Bars, progress_bars
+from reaas_pretrain.checkpoint import CHECKPOINT, Checkpoint, CheckpointError
+from reaas_pretrain.group import Group, torchrun_group
+from reaas_pretrain.image_files import ImagesError
+from reaas_pretrain.images import SOURCES, labelled_images, training_images
+from reaas_pretrain.log import TensorBoard, TensorBoardUnavailableError, Watcher
+from reaas_pretrain.monitor import Monitor
 from reaas_pretrain.publishing import PublishError, publish
-from reaas_pretrain.recipe import RecipeError, load_recipe
+from reaas_pretrain.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from reaas_pretrain.search import POINTS, search, search_table
-from reaas_pretrain.train import DivergedError, Monitor, Trainer
+from reaas_pretrain.train import DivergedError, Trainer
 
-DATA_NAME = "Tiny-ImageNet-200 train, 100,000 images at 32x32, no labels"
+SOURCE = "tiny_imagenet"
+"""What the shipped encoders learned from."""
+JUDGED_ON = "cifar10"
 MONITOR_TRAIN, MONITOR_TEST = 5_000, 1_000
 """Enough for a standard error of 1.5 % in seconds; the published figures use all images."""
 
-console = Console()
+console = Console(quiet=os.environ.get("RANK", "0") != "0")
+"""Under torchrun only the first process speaks."""
 recipe_option = click.option(
     "--recipe",
     "recipe_path",
@@ -46,10 +43,26 @@ data_option = click.option(
     envvar="REAAS_DATA",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory with tiny_imagenet.npz and cifar10.npz (or set REAAS_DATA).",
+    help="Directory of the data sets' files, cifar10.npz among them (or set REAAS_DATA).",
+)
+source_option = click.option(
+    "--source",
+    default=SOURCE,
+    show_default=True,
+    help=f"What to learn from: {', '.join(SOURCES)}, a folder of image files or a .npz file.",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Threads of the arithmetic; default: all cores."
+)
+
+
+FAILURES = (
+    RecipeError,
+    ImagesError,
+    CheckpointError,
+    DivergedError,
+    PublishError,
+    TensorBoardUnavailableError,
 )
 
 
@@ -59,27 +72,8 @@ class _Failures(click.Group):
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
-        except (RecipeError, ImagesError, CheckpointError, DivergedError, PublishError) as error:
+        except FAILURES as error:
             raise click.ClickException(str(error)) from error
-
-
-class _Bars:
-    """A bar for the run and a line for every epoch."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.task = progress.add_task("training", total=1.0, loss=math.nan)
-
-    def stepped(self, step: int, progress: float, loss: float) -> None:
-        self.progress.update(self.task, completed=progress, loss=loss)
-
-    def finished_epoch(self, row: dict[str, float]) -> None:
-        parts = [f"epoch {row['epoch']:.0f}", f"loss {row['loss']:.3f}"]
-        parts += [f"norm product {row['sigma_product']:.3g}", f"spread {row['spread']:.3g}"]
-        parts += [f"{row['images_per_second']:.0f} images/s"]
-        if "knn_top1" in row:
-            parts.append(f"k-NN {row['knn_top1']:.1%}")
-        self.progress.console.print("  ".join(parts))
 
 
 @click.group(cls=_Failures)
@@ -90,6 +84,7 @@ def main() -> None:
 @main.command()
 @recipe_option
 @data_option
+@source_option
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option(
@@ -99,37 +94,48 @@ def main() -> None:
     help="End after this time at the latest, with the schedule completed (not bit-reproducible).",
 )
 @threads_option
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard too, to --out.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
 def train(
     recipe_path: Path,
     data: Path,
+    source: str,
     out: Path,
     epochs: int | None,
     max_seconds: float,
     threads: int | None,
+    device: str,
+    tensorboard: bool,
     resume: bool,
 ) -> None:
-    """Trains a recipe; checkpoints and log.csv go to --out."""
-    recipe = load_recipe(recipe_path)
-    if epochs:
-        schedule = recipe.schedule.model_copy(update={"epochs": epochs})
-        recipe = recipe.model_copy(update={"schedule": schedule})
+    """Trains a recipe; checkpoints and log.csv go to --out.
+
+    Started by torchrun, the processes share each batch, and compute what one would.
+    """
+    recipe = _recipe(recipe_path, epochs)
     _use_threads(threads)
     if not resume and (out / CHECKPOINT).exists():
         raise CheckpointError(
             f"{out} has a checkpoint: go on with --resume or choose another --out"
         )
+    chosen, side = _device(device), recipe.encoder.image_size
     console.print(f"reading images from {data}")
-    images, (near, far) = load_tiny_imagenet(data), load_cifar10(data)
-    with _progress() as progress:
+    learned = training_images(source, data, side)
+    with torchrun_group(chosen) as group, progress_bars(console) as progress:
         trainer = Trainer(
             recipe,
-            images.images,
+            learned.images,
             out,
-            data=DATA_NAME,
-            monitor=Monitor(near.head(MONITOR_TRAIN), far.head(MONITOR_TEST)),
-            watcher=_Bars(progress),
+            labels=learned.labels,
+            data=f"{source} train, {len(learned):,} images at {side}x{side}",
+            monitor=_monitor(data, side),
+            watchers=_watchers(group, progress, out, tensorboard),
             max_seconds=max_seconds,
+            group=group,
+            device=chosen,
         )
         if resume:
             trainer.resume()
@@ -149,10 +155,11 @@ def export(
 ) -> None:
     """Publishes a run's encoder into the model repository, with certified constants."""
     _use_threads(threads)
-    typical = load_tiny_imagenet_validation(data).images
-    near, far = load_cifar10(data)
+    side = parse_recipe(Checkpoint.load(run).recipe, origin=str(run)).encoder.image_size
+    _, typical = labelled_images(SOURCE, data, side)
+    near, far = labelled_images(JUDGED_ON, data, side)
     with console.status("exporting, certifying, measuring"):
-        done = publish(run, models, version, typical, near, far, replace=replace)
+        done = publish(run, models, version, typical.images, near, far, replace=replace)
     certified, quality = done.manifest["certified"], done.manifest["quality"]
     console.print(f"published {done.directory}  {done.digest}")
     console.print(f"ONNX Runtime differs from torch by at most {done.onnx_difference:.2g}")
@@ -173,7 +180,8 @@ def search_command(
     base = load_recipe(recipe_path)
     _use_threads(threads)
     console.print(f"reading images from {data}")
-    images, head = load_tiny_imagenet(data), load_cifar10(data)
+    side = base.encoder.image_size
+    images, head = training_images(SOURCE, data, side), labelled_images(JUDGED_ON, data, side)
     rows = []
     runs = search(base, images.images, head, count, epochs)
     for row in track(runs, "short runs", total=len(POINTS), console=console):
@@ -187,15 +195,37 @@ def _use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TimeElapsedColumn(),
-        console=console,
-    )
+def _recipe(path: Path, epochs: int | None) -> Recipe:
+    recipe = load_recipe(path)
+    if epochs is None:
+        return recipe
+    schedule = recipe.schedule.model_copy(update={"epochs": epochs})
+    return recipe.model_copy(update={"schedule": schedule})
+
+
+def _device(name: str) -> torch.device:
+    """`auto`: a GPU where there is one; under torchrun every process has its own."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise click.UsageError("--device cuda: torch sees no CUDA device here")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def _monitor(data: Path, side: int) -> Monitor:
+    near, far = labelled_images(JUDGED_ON, data, side)
+    return Monitor(near.head(MONITOR_TRAIN), far.head(MONITOR_TEST))
+
+
+def _watchers(
+    group: Group, progress: Progress, out: Path, tensorboard: bool
+) -> tuple[Watcher, ...]:
+    """Only the first process of a group reports."""
+    if group.rank:
+        return ()
+    return (Bars(progress), TensorBoard(out)) if tensorboard else (Bars(progress),)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reaas_pretrain.orthogonal import maxmin, orthogonal_convolution, orthogonal_linear
-from reaas_pretrain.recipe import EncoderConfig
+from reaas_pretrain.sections import EncoderConfig
 
 
 class ConvEncoder(nn.Module):

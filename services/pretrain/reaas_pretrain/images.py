@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
+from reaas.datasets import NAMES, Dataset, DatasetError, load
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from reaas_pretrain.image_files import (
+    UNKNOWN,
+    ImagesError,
+    Labels,
+    Pixels,
+    read_cifar100,
+    read_folder,
+    read_stl10_unlabelled,
+)
 
-class ImagesError(ValueError):
-    """The data can't be read; the message names the file and what is missing."""
+SOURCES = (*NAMES, "cifar100", "stl10_unlabelled")
+"""Data sets by name; a path of a folder of images or of a `.npz` is a source too."""
+_CHUNK = 2_000
+"""Images resized at once, as floats."""
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images `[n, 3, h, w]` uint8 with labels `[n]` int64; labels never enter pre-training."""
+    """Images `[n, 3, h, w]` uint8 with labels `[n]` int64, -1 where there is none."""
 
     images: Tensor
     labels: Tensor
@@ -33,50 +44,90 @@ class LabelledImages:
         return LabelledImages(self.images[:count], self.labels[:count])
 
 
-def load_tiny_imagenet(directory: Path) -> LabelledImages:
-    """Tiny-ImageNet's 100,000 train images at 32 x 32, from `tiny_imagenet.npz` in `directory`."""
-    arrays = _open(directory / "tiny_imagenet.npz")
-    data, offsets = arrays["train_jpeg"], arrays["train_jpeg_offsets"]
-    tiles = [mosaic_tiles(data[start:end].tobytes()) for start, end in pairwise(offsets)]
-    return _labelled(np.concatenate(tiles), arrays["train_labels"])
+def training_images(source: str, directory: Path, side: int) -> LabelledImages:
+    """The train images of a source (see `SOURCES`) at `side` x `side` pixels.
+
+    `directory` holds the files of the named data sets. Raises `ImagesError` naming the file that
+    is missing or can't be read.
+    """
+    if source == "cifar100" and not (directory / "cifar100.npz").is_file():
+        pixels, labels = read_cifar100(directory)
+        return _labelled([pixels], labels, side)
+    if source == "cifar100":
+        return _labelled(*_npz(directory / "cifar100.npz"), side)
+    if source == "stl10_unlabelled":
+        return _labelled(read_stl10_unlabelled(directory), None, side)
+    if source in NAMES:
+        data = _dataset(source, directory)
+        return _labelled([data.train_images], data.train_labels, side)
+    path = Path(source)
+    if path.is_dir():
+        pixels, labels = read_folder(path, side)
+        return _labelled([pixels], labels, side)
+    if path.suffix == ".npz":
+        return _labelled(*_npz(path), side)
+    raise ImagesError(
+        f"source: got {source!r}, expected one of {', '.join(SOURCES)}, a folder of image files"
+        " or a .npz file"
+    )
 
 
-def load_tiny_imagenet_validation(directory: Path) -> LabelledImages:
-    """2,000 of Tiny-ImageNet's validation images, to standardise features on."""
-    arrays = _open(directory / "tiny_imagenet.npz")
-    return _labelled(arrays["test_images"], arrays["test_labels"])
-
-
-def mosaic_tiles(jpeg: bytes, tile: int = 32) -> NDArray[np.uint8]:
-    """The tiles `[k, tile, tile, 3]` of one JPEG mosaic, row by row."""
-    mosaic = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
-    rows, columns = mosaic.shape[0] // tile, mosaic.shape[1] // tile
-    if (rows * tile, columns * tile) != mosaic.shape[:2]:
-        raise ImagesError(f"a mosaic of {mosaic.shape[:2]} pixels is no grid of {tile}-pixel tiles")
-    split = mosaic.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)
-    return split.reshape(rows * columns, tile, tile, 3)
-
-
-def load_cifar10(directory: Path) -> tuple[LabelledImages, LabelledImages]:
-    """CIFAR-10's train and test images, from `cifar10.npz` in `directory`."""
-    arrays = _open(directory / "cifar10.npz")
+def labelled_images(name: str, directory: Path, side: int) -> tuple[LabelledImages, LabelledImages]:
+    """Train and test images of a labelled data set at `side` x `side` pixels."""
+    data = _dataset(name, directory)
     return (
-        _labelled(arrays["train_images"], arrays["train_labels"]),
-        _labelled(arrays["test_images"], arrays["test_labels"]),
+        _labelled([data.train_images], data.train_labels, side),
+        _labelled([data.test_images], data.test_labels, side),
     )
 
 
-def _open(path: Path) -> dict[str, NDArray[np.generic]]:
-    if not path.is_file():
+def _dataset(name: str, directory: Path) -> Dataset:
+    try:
+        return load(name, directory)
+    except DatasetError as error:
+        raise ImagesError(f"{error}; name the directory with --data or REAAS_DATA") from error
+
+
+def _npz(path: Path) -> tuple[list[Pixels], Labels | None]:
+    """`train_images` (or `images`) `[n, h, w, 1 or 3]` uint8 and their labels, if there are any."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise ImagesError(f"{path} can't be read as .npz: {error}") from error
+    images = arrays.get("train_images", arrays.get("images"))
+    if images is None:
+        raise ImagesError(f"{path} has no array train_images or images, only {', '.join(arrays)}")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise ImagesError(
-            f"no file {path}; name the directory of the data with --data or REAAS_DATA"
+            f"{path}: images are {images.dtype} {images.shape}, expected uint8 [n, h, w, 1 or 3]"
         )
-    with np.load(path) as archive:
-        return {key: archive[key] for key in archive.files}
+    labels = arrays.get("train_labels", arrays.get("labels"))
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise ImagesError(
+            f"{path}: labels are {labels.shape}, expected one an image: {len(images)}"
+        )
+    return [images], None if labels is None else labels.astype(np.int64)
 
 
-def _labelled(images: NDArray[np.generic], labels: NDArray[np.generic]) -> LabelledImages:
-    channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))  # [n, 3, h, w]
-    return LabelledImages(
-        torch.from_numpy(channels_first), torch.from_numpy(labels.astype(np.int64))
-    )
+def _labelled(parts: Iterable[Pixels], labels: Labels | None, side: int) -> LabelledImages:
+    images = torch.cat([_fitted(part, side) for part in parts])
+    known = np.full(len(images), UNKNOWN) if labels is None else labels
+    return LabelledImages(images, torch.from_numpy(np.ascontiguousarray(known)).long())
+
+
+def _fitted(pixels: Pixels, side: int) -> Tensor:
+    """`[n, h, w, 1 or 3]` -> `[n, 3, side, side]` uint8: middle square, resized, grey as RGB."""
+    height, width = pixels.shape[1:3]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    square = pixels[:, top : top + short, left : left + short].transpose(0, 3, 1, 2)
+    images = torch.from_numpy(np.ascontiguousarray(square)).expand(-1, 3, -1, -1)
+    if short == side:
+        return images.contiguous()
+    return torch.cat([_resized(part, side) for part in torch.split(images, _CHUNK)])
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    smaller = interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True)
+    return smaller.round().clamp(0, 255).to(torch.uint8)

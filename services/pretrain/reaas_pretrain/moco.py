@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Literal
 
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from reaas_pretrain.encoder import ConvEncoder, ProjectionHead
+from reaas_pretrain.group import Group
 from reaas_pretrain.objective import Objective, Outcome
-from reaas_pretrain.recipe import ContrastConfig
+from reaas_pretrain.sections import ContrastConfig
 
 Similarity = Literal["cosine", "distance", "dot"]
 
@@ -39,9 +41,11 @@ class MoCo(Objective):
     queue: Tensor
     pointer: Tensor
 
-    def __init__(self, encoder: ConvEncoder, config: ContrastConfig) -> None:
+    def __init__(
+        self, encoder: ConvEncoder, config: ContrastConfig, group: Group | None = None
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.group = config, group or Group()
         self.encoder = encoder
         dim = encoder.config.feature_dim
         self.projection = (
@@ -53,9 +57,9 @@ class MoCo(Objective):
         self.register_buffer("queue", self._shaped(queue))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, first: Tensor, second: Tensor, labels: Tensor) -> Outcome:
+    def forward(self, views: Sequence[Tensor], labels: Tensor) -> Outcome:
         """InfoNCE of two views `[n, 3, s, s]`; see `logits`."""
-        logits, features = self.logits(first, second)
+        logits, features = self.logits(*views)
         return Outcome(contrast_loss(logits), features, contrast_accuracy(logits))
 
     def logits(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,11 +73,11 @@ class MoCo(Objective):
         with torch.no_grad():
             self.move_key_encoder()
             keys = self._shaped(self.key(second).float())  # [n, d]
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(first.device.type, enabled=False):
             logits = contrast_logits(
                 queries, keys, self.queue.clone(), self.config.similarity, self.config.temperature
             )
-        self.enqueue(keys)
+        self.enqueue(self.group.gather(keys))
         return logits, features
 
     @torch.no_grad()
@@ -96,22 +100,29 @@ class MoCo(Objective):
 class EndToEnd(Objective):
     """Contrast within the batch, gradients through both views: no key encoder, no queue."""
 
-    def __init__(self, encoder: ConvEncoder, config: ContrastConfig) -> None:
+    def __init__(
+        self, encoder: ConvEncoder, config: ContrastConfig, group: Group | None = None
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.group = config, group or Group()
         self.encoder = encoder
 
-    def forward(self, first: Tensor, second: Tensor, labels: Tensor) -> Outcome:
+    def forward(self, views: Sequence[Tensor], labels: Tensor) -> Outcome:
         """InfoNCE of two views `[n, 3, s, s]`, the mean of both directions."""
-        views = torch.cat([first, second]).contiguous(memory_format=torch.channels_last)
-        features = self.encoder(views).float()  # [2n, d]
-        with torch.autocast("cpu", enabled=False):
-            one, other = features.chunk(2)  # [n, d]
-            logits = pair_logits(one, other, self.config.similarity) / self.config.temperature
-        own = torch.arange(len(first))
-        loss = (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
-        accuracy = float((logits.argmax(1) == own).float().mean())
-        return Outcome(loss, one, accuracy)
+        both = torch.cat(list(views)).contiguous(memory_format=torch.channels_last)
+        features = self.encoder(both).float()  # [2n, d]
+        with torch.autocast(both.device.type, enabled=False):
+            one, other = features.chunk(2)
+            there, own = self._direction(one, other)
+            back, _ = self._direction(other, one)
+        loss = (cross_entropy(there, own) + cross_entropy(back, own)) / 2
+        return Outcome(loss, one, (there.argmax(1) == own).float().mean())
+
+    def _direction(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `[n, batch]` of own queries `[n, d]`, and which of the keys is their own."""
+        everyone = self.group.gather_with_gradient(keys)  # [batch, d]
+        logits = pair_logits(queries, everyone, self.config.similarity) / self.config.temperature
+        return logits, self.group.rows(torch.arange(len(everyone), device=queries.device))
 
 
 def pair_logits(first: Tensor, second: Tensor, similarity: Similarity) -> Tensor:
@@ -126,9 +137,9 @@ def pair_logits(first: Tensor, second: Tensor, similarity: Similarity) -> Tensor
 
 def contrast_loss(logits: Tensor) -> Tensor:
     """InfoNCE: cross-entropy of `[n, 1 + K]` logits with the positive pair as label 0."""
-    return cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64))
+    return cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.int64))
 
 
-def contrast_accuracy(logits: Tensor) -> float:
+def contrast_accuracy(logits: Tensor) -> Tensor:
     """Share of queries whose own key is more similar than every key of the queue."""
-    return float((logits.argmax(1) == 0).float().mean())
+    return (logits.argmax(1) == 0).float().mean()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -15,11 +15,11 @@ class Outcome(NamedTuple):
     """What one batch gave."""
 
     loss: Tensor
-    """Scalar, without the spectral term."""
+    """Scalar mean over this process's rows, without the spectral term."""
     features: Tensor
     """`[n, d]` features of the first view, whose spread the spectral term is measured in."""
-    accuracy: float
-    """Share of the batch that the objective's own question is answered right for."""
+    accuracy: Tensor
+    """Share of the rows that the objective's own question is answered right for."""
 
 
 class Objective(nn.Module):
@@ -30,14 +30,16 @@ class Objective(nn.Module):
     """
 
     encoder: ConvEncoder
+    views: ClassVar[int] = 2
+    """Views of each image that a step is given."""
 
     @abstractmethod
-    def forward(self, first: Tensor, second: Tensor, labels: Tensor) -> Outcome:
-        """The outcome of two views `[n, 3, s, s]` in [0, 1] of images with `labels [n]`.
+    def forward(self, views: Sequence[Tensor], labels: Tensor) -> Outcome:
+        """The outcome of views `[n, 3, s, s]` in [0, 1] of the same images, with `labels [n]`.
 
         Self-supervised objectives don't look at the labels.
         """
 
-    def trained(self) -> Iterator[nn.Parameter]:
+    def trained(self) -> list[nn.Parameter]:
         """The parameters that the optimiser moves."""
-        return (parameter for parameter in self.parameters() if parameter.requires_grad)
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]

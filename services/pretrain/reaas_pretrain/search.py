@@ -13,7 +13,8 @@ from torch import Tensor
 
 from reaas_pretrain.evaluate import Quality, encode, measure
 from reaas_pretrain.images import LabelledImages
-from reaas_pretrain.recipe import AugmentationConfig, Recipe, parse_recipe
+from reaas_pretrain.recipe import Recipe, parse_recipe
+from reaas_pretrain.sections import AugmentationConfig
 from reaas_pretrain.spectral import spread
 from reaas_pretrain.train import Trainer
 
@@ -98,8 +99,7 @@ def _measured(
         trainer = Trainer(recipe, images, Path(directory))
         trainer.run()
     train, test = head[0].head(HEAD_TRAIN), head[1].head(HEAD_TEST)
-    with torch.no_grad():
-        product = float(trainer.spectral.norms(trainer.encoder, REPORT_ITERATIONS).prod())
+    product = float(trainer.learner.norms(REPORT_ITERATIONS).prod())
     return SearchRow(
         label,
         product / float(spread(encode(trainer.encoder, train.images))),
