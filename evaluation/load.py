@@ -56,8 +56,9 @@ async def apply_load(send: Send, seconds: float, in_flight: int) -> Load:
     async def caller() -> None:
         nonlocal pairs
         while (sent := time.monotonic()) < begun + seconds:
-            pairs += await send(next(numbers))
+            answered = await send(next(numbers))
             latencies.append(time.monotonic() - sent)
+            pairs += answered
 
     await asyncio.gather(*(caller() for _ in range(in_flight)))
     return Load(pairs, time.monotonic() - begun, np.array(latencies))
