@@ -12,11 +12,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 DATASET ?= digits
 DATA ?= $(REAAS_DATA)
-OUT ?= out/demo
+OUT ?=
 SEED ?= 1
-DEMO_ARGS := --dataset $(DATASET) $(if $(DATA),--data $(DATA)) --out $(OUT) --seed $(SEED) \
+DEMO_ARGS := --dataset $(DATASET) $(if $(DATA),--data $(DATA)) $(if $(OUT),--out $(OUT)) --seed $(SEED) \
   $(if $(N),--samples $(N)) $(if $(TEST),--test $(TEST)) $(if $(TRAIN),--train $(TRAIN)) \
   $(if $(ENCODER),--encoder $(ENCODER))
+
+BENCH_F2I_ARGS := $(if $(DATA),--data $(DATA)) $(if $(OUT),--out $(OUT)) --seed $(SEED) \
+  $(if $(IMAGES),--images $(IMAGES)) $(if $(BUDGET),--budget $(BUDGET)) $(foreach m,$(MODEL),--model $(m))
 
 RECIPE ?= moco-sn
 EPOCHS ?=
@@ -33,6 +36,10 @@ help: ## Show this list
 .PHONY: demo
 demo: $(VENV)/.reaas-demo ## Run REaaS against SEaaS end to end (DATASET= DATA= N= TEST= TRAIN= SEED= ENCODER= OUT=)
 	$(BIN)/python -m evaluation.demo $(DEMO_ARGS)
+
+.PHONY: bench-f2i
+bench-f2i: $(VENV)/.reaas-demo ## Measure the F2I engine against attacks (DATA= IMAGES= BUDGET= SEED= MODEL= OUT=)
+	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.bench_f2i $(BENCH_F2I_ARGS)
 
 .PHONY: serve
 serve: $(VENV)/.reaas-demo ## Run both services on loopback without keys, until Ctrl-C

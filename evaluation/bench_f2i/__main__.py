@@ -7,6 +7,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,18 +16,20 @@ import structlog
 import torch
 from reaas import ReaasError
 from reaas.datasets import DatasetError, load
+from reaas_bounds import MarginMethod, Method
+from reaas_runtime import ModelEntry
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from evaluation.bench_f2i import report as reports
-from evaluation.bench_f2i.measure import ALONE, Measured, measure
+from evaluation.bench_f2i.measure import ALONE, BATCH, Measured, measure
 from evaluation.bench_f2i.plot import write_plot
 from evaluation.bench_f2i.questions import Questions, drawn
 from evaluation.bench_f2i.report import Report, summed_up
-from evaluation.bench_f2i.subject import Subject, latest_entries
-from evaluation.bench_f2i.table import markdown, tables
-from evaluation.bench_f2i.targets import Target, targets
+from evaluation.bench_f2i.subject import Subject, UnknownModelError, latest_entries
+from evaluation.bench_f2i.table import line, markdown, tables
+from evaluation.bench_f2i.targets import AnyMethod, Target, targets
 from evaluation.bench_f2i.throughput import pairs_per_second
 from evaluation.services import ServiceError, ServiceProcess, start_service
 
@@ -59,6 +63,13 @@ LOAD_LIMIT_S = 2.0
 )
 @click.option("--model", "models", multiple=True, help="Model to measure.  [default: all]")
 @click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice(sorted({method.value for method in (*Method, *MarginMethod)})),
+    help="Method to measure.  [default: all]",
+)
+@click.option(
     "--models",
     "root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -73,6 +84,7 @@ def main(
     budget: float,
     load_s: float,
     models: tuple[str, ...],
+    methods: tuple[str, ...],
     root: Path,
     out: Path,
 ) -> None:
@@ -83,8 +95,10 @@ def main(
     console = Console(highlight=False)
     report = Report("cifar10" if data else "digits", images, seed, budget)
     try:
-        _run(report, data, models, root, load_s, console)
-    except (DatasetError, ServiceError, ReaasError, LookupError) as error:
+        entries = list(latest_entries(root, models))
+        with _service(root, load_s) as service, _progress(console) as progress:
+            _run(Bench(report, frozenset(methods), service, load_s, progress), data, entries)
+    except (DatasetError, ServiceError, ReaasError, UnknownModelError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
     for table in tables(report):
@@ -95,66 +109,68 @@ def main(
     console.print(f"wrote {out / 'f2i.json'}, {out / 'f2i.md'}, {out / 'f2i.png'}")
 
 
-def _run(
-    report: Report,
-    data: Path | None,
-    models: tuple[str, ...],
-    root: Path,
-    load_s: float,
-    console: Console,
-) -> None:
-    """Measure every encoder, while the service runs beside it, idle but for its turns."""
-    name = report.dataset
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement of a run shares; ``methods``: those asked for, all if empty."""
+
+    report: Report
+    methods: frozenset[str]
+    service: ServiceProcess | None
+    load_s: float
+    progress: Progress
+
+
+def _run(bench: Bench, data: Path | None, entries: list[ModelEntry]) -> None:
+    """Measure every encoder, with the service beside it, idle but for its turns."""
+    name, seed = bench.report.dataset, bench.report.seed
     if data is None:
-        console.print("no DATA=: scikit-learn's digits, 8x8 and grey, instead of CIFAR-10")
-    images = load(name, data, train_size=TRAIN[name], test_size=TEST[name], seed=report.seed)
-    entries = list(latest_entries(root, models))
-    with _service(root, load_s) as service, _progress(console) as progress:
-        for entry in entries:
-            task = progress.add_task(f"{entry.manifest.name}: opening, training the head", total=1)
-            subject = Subject.opened(entry, images.test_images.shape[1:])
-            asked = drawn(subject, images, report.images, report.seed)
-            progress.advance(task)
-            report.subjects.append(_described(subject, asked))
-            for target in targets(subject, asked, report.seed):
-                _measure(report, subject, asked, target, service, load_s, progress)
+        bench.progress.console.print("no DATA=: digits, 8x8 and grey, instead of CIFAR-10")
+    images = load(name, data, train_size=TRAIN[name], test_size=TEST[name], seed=seed)
+    for entry in entries:
+        title = f"{entry.manifest.name}: opening, training the head"
+        task = bench.progress.add_task(title, total=1)
+        subject = Subject.opened(entry, images.test_images.shape[1:])
+        asked = drawn(subject, images, bench.report.images, seed)
+        bench.progress.advance(task)
+        bench.report.subjects.append(_described(subject, asked))
+        for target in targets(subject, asked, seed):
+            _attack_and_measure(bench, subject, len(asked.x), target)
 
 
-def _measure(
-    report: Report,
-    subject: Subject,
-    asked: Questions,
-    target: Target,
-    service: ServiceProcess | None,
-    load_s: float,
-    progress: Progress,
-) -> None:
+def _attack_and_measure(bench: Bench, subject: Subject, count: int, target: Target) -> None:
     """All methods on one target."""
-    count, title = len(asked.x), f"{subject.name} {target.name}"
+    title, progress = f"{subject.name} {target.name}", bench.progress
     task = progress.add_task(f"{title}: attack", total=count)
-    attacked = torch.cat([_advanced(progress, task, part) for part in target.attack()])
+    parts: list[torch.Tensor] = []
+    for part in target.attack():
+        parts.append(part)
+        progress.advance(task, len(part))
     paper: Measured | None = None
     for method in target.methods:
+        if bench.methods and method.value not in bench.methods:
+            continue
         task = progress.add_task(f"{title}: {method.value}", total=min(count, ALONE) + count)
-        found = measure(
-            method,
-            target.certifier(method),
-            count,
-            report.budget_s,
-            lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
-        )
-        progress.update(task, completed=min(count, ALONE) + count)
+        advance = partial(progress.advance, task)
+        certify = target.certifier(method)
+        found = measure(method, certify, count, bench.report.budget_s, advance)
+        progress.remove_task(task)
         paper = found if method.value == reports.PAPER else paper
-        rate = None
-        if service and found.batched_ms and found.batched_ms * 64e-3 < LOAD_LIMIT_S:
-            model = subject.entry.manifest.name
-            rate = pairs_per_second(service.address, model, count, target.request(method), load_s)
-        report.rows.append(summed_up(subject.name, target.name, found, attacked, paper, rate))
+        rate = _rate(bench, subject, count, target, found, method)
+        row = summed_up(subject.name, target.name, found, torch.cat(parts), paper, rate)
+        bench.report.rows.append(row)
+        progress.console.print(line(row), highlight=False, soft_wrap=True)
 
 
-def _advanced(progress: Progress, task: object, part: torch.Tensor) -> torch.Tensor:
-    progress.advance(task, len(part))  # type: ignore[arg-type]
-    return part
+def _rate(
+    bench: Bench, subject: Subject, count: int, target: Target, found: Measured, method: AnyMethod
+) -> float | None:
+    """Pairs a second through the service, for methods that are fast enough for a load."""
+    slow = found.batched_ms is None or found.batched_ms * BATCH > 1e3 * LOAD_LIMIT_S
+    if bench.service is None or slow:
+        return None
+    name = subject.entry.manifest.name
+    request = target.request(method)
+    return pairs_per_second(bench.service.address, name, count, request, bench.load_s)
 
 
 def _described(subject: Subject, asked: Questions) -> reports.Subject:

@@ -19,8 +19,9 @@ INSIDE = 1 - 1e-6
 # Share of the last step kept beside the gradient's direction: alone, on the sphere, that direction
 # is power iteration, and runs in circles where two pieces of the network meet.
 INERTIA = 0.1
-# Largest factor by which one step of `shrink` changes a radius.
-JUMP = 1.5
+# Largest factor by which one step of `shrink` changes a radius, and the largest over which it
+# trusts the loss to be proportional to the radius.
+JUMP, CLOSE = 1.5, 1.1
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -82,7 +83,10 @@ def climb(loss: Loss, x: Tensor, starts: Tensor, radii: Tensor, steps: int) -> T
 
 @dataclass(frozen=True)
 class Limits:
-    """Directions [n, C, H, W] of length 1, and about where the loss reaches its level [n]."""
+    """Directions [n, C, H, W] of length 1, and about where the loss reaches its level [n].
+
+    Infinite where it was nowhere near its level.
+    """
 
     directions: Tensor
     radii: Tensor
@@ -104,7 +108,8 @@ def shrink(
     for _ in range(steps):
         value, gradient = with_gradient(loss, base + delta)
         factor = (wanted / value.clamp_min(1e-30)).clamp(1 / JUMP, JUMP)
-        estimate = torch.where(value > 0, sizes * factor, torch.inf)
+        close = (factor < CLOSE) & (factor > 1 / CLOSE)
+        estimate = torch.where(close, sizes * factor, torch.inf)
         best, shortest = better(best, -shortest, delta, -estimate)
         shortest, sizes = -shortest, sizes * factor
         delta = on_sphere(INERTIA * delta + on_sphere(gradient, sizes), sizes)

@@ -102,7 +102,8 @@ def _crossed(normals: NDArray[np.float64], offsets: NDArray[np.float64]) -> Left
 def _confirmed(subject: Subject, x: Tensor, found: Limits, left: Left) -> Tensor:
     """The smallest radius [n] along each direction at which served features had left."""
     before = subject.served(x)
-    low, high = (found.radii.double() * share for share in SPAN)
+    # Where nothing was found, any number will do: nothing is confirmed there.
+    low, high = (found.radii.double().nan_to_num(posinf=0.0) * share for share in SPAN)
     shortest = torch.full_like(high, torch.inf)
     for step in range(HALVINGS + 1):
         radii = high if step == 0 else (low + high) / 2

@@ -55,7 +55,7 @@ def drawn(subject: Subject, data: Dataset, images: int, seed: int) -> Questions:
         data.test_images[asking],
         as_inputs(data.test_images[asking]),
         dict(zip(PERCENTILES, map(float, levels), strict=True)),
-        torch.from_numpy(planes.normals),
-        torch.from_numpy(planes.offsets),
+        torch.from_numpy(planes.normals[:, 0]),  # of a linear head: one set
+        torch.from_numpy(planes.offsets[:, 0]),
         float(correct.mean()),
     )

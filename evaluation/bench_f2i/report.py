@@ -113,8 +113,9 @@ def summed_up(
 def _ratio(radii: Tensor, paper: Tensor) -> float | None:
     """Median of radius / paper's radius on common images; None where the paper's are mostly 0."""
     common = min(len(radii), len(paper))
-    ratio = float(np.median((radii[:common] / paper[:common]).nan_to_num(1.0).numpy()))
-    return ratio if math.isfinite(ratio) else None
+    ratio = (radii[:common] / paper[:common]).nan_to_num(1.0, torch.inf)  # 0 / 0: as good
+    median = float(np.median(ratio.numpy()))
+    return median if math.isfinite(median) else None
 
 
 def _machine() -> dict[str, str | int]:

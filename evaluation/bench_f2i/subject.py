@@ -19,6 +19,10 @@ from torch import Tensor
 _BATCH_SIZES = (1, 64)
 
 
+class UnknownModelError(Exception):
+    """A model that the repository does not have; the message lists those that it has."""
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """One encoder and its engine at the clients' image size."""
@@ -55,12 +59,17 @@ def as_inputs(images: NDArray[np.uint8]) -> Tensor:
 
 
 def latest_entries(models: Path, names: tuple[str, ...]) -> Iterator[ModelEntry]:
-    """The latest version of every model of the repository, or of those named, in their order."""
+    """The latest version of every model of the repository, or of those named, in their order.
+
+    Raises UnknownModelError.
+    """
     repository: ModelRepository[ModelEntry] = ModelRepository(models, lambda entry: entry)
     repository.refresh()
     known = sorted({served.entry.manifest.name for served in repository.served()})
     for name in names or known:
         served = repository.latest(name)
         if served is None:
-            raise LookupError(f"{models} has no model {name!r}; there are: {', '.join(known)}")
+            raise UnknownModelError(
+                f"{models} has no model {name!r}; there are: {', '.join(known)}"
+            )
         yield served.entry

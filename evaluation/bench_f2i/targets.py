@@ -31,7 +31,7 @@ class Target:
 def targets(subject: Subject, asked: Questions, seed: int) -> Iterator[Target]:
     """The paper's method comes first, for the others are compared to it."""
     for percentile, radius in asked.radii.items():
-        yield _ball(subject, asked, f"ball, p{percentile} of R'", radius, seed)
+        yield _ball(subject, asked, f"ball p{percentile}", radius, seed)
     yield _margins(subject, asked, seed)
 
 

@@ -76,7 +76,7 @@ def constants(d: Draft) -> None:
 def residual(d: Draft) -> None:
     """x + branch(x)."""
     start, channels = d.last, d.now[0]
-    convolution(d, kernel=(3, 3))
+    convolution(d, kernel=(3, 3), auto_pad="SAME_UPPER")
     activation(d)
     convolution(d, kernel=(1, 1), out=channels)
     d.op("Add", start, d.last)
@@ -85,7 +85,7 @@ def residual(d: Draft) -> None:
 def concat(d: Draft) -> None:
     """Two branches beside each other."""
     start = d.last
-    convolution(d, kernel=(3, 3), out=2)
+    convolution(d, kernel=(3, 3), out=2, auto_pad="SAME_UPPER")
     first, d.last = d.last, start
     convolution(d, kernel=(1, 1), out=3)
     d.op("Concat", first, d.last, axis=1)
@@ -108,7 +108,7 @@ def cut(d: Draft) -> None:
 def average_pool(d: Draft) -> None:
     """Windows that overlap or not; padding is counted or not."""
     size = [min(2, side) for side in d.now[1:]]
-    d.op("AveragePool", kernel_shape=size, strides=[1, d.pick(1, 2)])
+    d.op("AveragePool", kernel_shape=size, strides=[1, d.pick(1, 2)], ceil_mode=d.pick(0, 1))
 
 
 def padded_average_pool(d: Draft) -> None:
@@ -131,9 +131,8 @@ def resize_nearest(d: Draft) -> None:
 
 
 def resize_linear(d: Draft) -> None:
-    """Another size by bilinear interpolation."""
-    target = np.array([1, d.now[0], d.pick(4, 7), d.pick(5, 6)])
-    d.op("Resize", None, None, target, mode="linear")
+    """Twice the size, or half of it in one direction, by bilinear interpolation."""
+    d.op("Resize", None, np.array([1.0, 1.0, 2.0, d.pick(0.5, 2.0)]), mode="linear")
 
 
 def transpose(d: Draft) -> None:
@@ -222,6 +221,14 @@ def matmul(d: Draft) -> None:
 
 ACTIVATIONS: dict[str, Step] = {
     "relu": lambda d: d.op("Relu"),
+    "leaky_relu": leaky_relu,
+    "prelu": prelu,
+    "abs": lambda d: d.op("Abs"),
+    "tanh": lambda d: d.op("Tanh"),
+    "sigmoid": lambda d: d.op("Sigmoid"),
+    "gelu": lambda d: d.op("Gelu"),
+    "erf_gelu": erf_gelu,
+    "max_min": max_min,
 }
 
 STEPS: dict[str, Step] = {
@@ -230,14 +237,29 @@ STEPS: dict[str, Step] = {
     "grouped": grouped,
     "dilated": dilated,
     "padded": padded,
+    "auto_padded": auto_padded,
     "batch_normalization": batch_normalization,
     "constants": constants,
     "residual": residual,
+    "concat": concat,
+    "split": split,
+    "cut": cut,
     "average_pool": average_pool,
+    "padded_average_pool": padded_average_pool,
+    "max_pool": max_pool,
+    "resize_nearest": resize_nearest,
+    "resize_linear": resize_linear,
+    "transpose": transpose,
     "nothing": nothing,
 }
 
-HEADS: dict[str, Step] = {"flat": flat, "pooled": pooled, "matmul": matmul}
+HEADS: dict[str, Step] = {
+    "flat": flat,
+    "pooled": pooled,
+    "squeezed": squeezed,
+    "reduced": reduced,
+    "matmul": matmul,
+}
 
 OPERATORS = {**ACTIVATIONS, **STEPS, **HEADS}
 

@@ -10,7 +10,7 @@ from reaas_bounds import MarginMethod, Method, certified_constants, load_network
 from tests.soundness.audit import Questions, ball_radii, margin_radii
 from tests.soundness.planar import Planar
 
-NETWORKS = [((5, 2), 0.0, 0), ((4, 3, 2), 0.0, 1)]
+NETWORKS = [((5, 2), 0.0, 0), ((4, 3, 2), 0.0, 1), ((3, 4, 3), 0.25, 2), ((4, 3, 2), -1.0, 3)]
 IMAGES = 3
 # Rounding of the oracle, relative to the size of its numbers.
 ROUNDING = 1e-12

@@ -72,7 +72,47 @@ def resnet() -> nn.Module:
     return nn.Sequential(Normalised(), *stem, Residual(branch), nn.ReLU(), *pool)
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {"resnet": resnet}
+def plain() -> nn.Module:
+    """A VGG-like chain: pooling by maxima, smooth activations, two dense layers."""
+    return nn.Sequential(
+        Normalised(),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.GELU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1, groups=2),
+        nn.Tanh(),
+        nn.AvgPool2d(2, stride=1, padding=1),
+        nn.Flatten(),
+        nn.Linear(6 * 4 * 4, 6),
+        nn.Sigmoid(),
+        nn.Linear(6, DIM),
+    )
+
+
+def lipschitz() -> nn.Module:
+    """MaxMin between convolutions, as in networks that are 1-Lipschitz by construction."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), MaxMin(), nn.Conv2d(4, 6, 2, stride=2), MaxMin(),
+        nn.Flatten(), nn.Linear(6 * 3 * 3, 8), MaxMin(), nn.Linear(8, DIM),
+    )  # fmt: skip
+
+
+def branched() -> nn.Module:
+    """Branches side by side, slopes below zero, an upsampling in between."""
+    both = Beside(nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(3, 3, 1))
+    return nn.Sequential(
+        both, nn.PReLU(5, init=0.3), nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(5, 4, 3, stride=2), nn.LeakyReLU(0.1), nn.Conv2d(4, 4, 2, dilation=2),
+        nn.ReLU(), nn.Flatten(), nn.Dropout(), nn.Linear(4 * 3 * 3, DIM),
+    )  # fmt: skip
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "resnet": resnet,
+    "plain": plain,
+    "lipschitz": lipschitz,
+    "branched": branched,
+}
 
 
 def exported(name: str, seed: int, *, dynamo: bool = False) -> bytes:
