@@ -20,6 +20,7 @@ class Method(Enum):
     LIPSCHITZ = "lipschitz"
     LOCAL = "local"
     CROWN = "crown"
+    CROWN_JOINT = "crown_joint"
     IBP = "ibp"
 
 

@@ -9,7 +9,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from reaas_bounds.bounds import Centre, crown_bound, ibp_bound, per_coordinate_floor
+from reaas_bounds.bounds import Centre, ibp_bound, per_coordinate_floor
+from reaas_bounds.bounds.crown_search import (
+    CROWN,
+    CROWN_JOINT,
+    Allowance,
+    CrownMethod,
+    crown_radius,
+)
 from reaas_bounds.bracket import Bracket
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
@@ -25,10 +32,9 @@ from reaas_bounds.query import (
 
 Stop = Callable[[], bool]
 
-_BOUNDS: dict[Method, Callable[[Centre, Tensor], Tensor]] = {
-    Method.IBP: ibp_bound,
-    Method.CROWN: crown_bound,
-}
+_BOUNDS: dict[Method, Callable[[Centre, Tensor], Tensor]] = {Method.IBP: ibp_bound}
+# Bounds that are searched image by image, by the law of their growth.
+_CROWNS: dict[Method, CrownMethod] = {Method.CROWN: CROWN, Method.CROWN_JOINT: CROWN_JOINT}
 # Neurons of all images that one bound evaluation works on: the larger, the longer a deadline has
 # to wait (CROWN on 2^14 neurons takes about 2 s), the smaller, the more of the time of a small
 # network goes to overhead.
@@ -139,6 +145,8 @@ def _search(
     ``goals``: a pair is dropped once its bound has failed there or below, since what it could
     still certify is less.
     """
+    if method in _CROWNS:
+        return [_crown(pairs.select([i]), method, options, stop) for i in range(len(pairs.inputs))]
     brackets = [Bracket(guess, options) for guess in pairs.lipschitz.tolist()]
     centre = Centre.of(pairs.network, pairs.inputs)
 
@@ -160,6 +168,18 @@ def _search(
         _answer(bracket, method, finished=index not in waiting, dropped=bracket.upper <= goal)
         for index, (bracket, goal) in enumerate(zip(brackets, goals, strict=True))
     ]
+
+
+def _crown(pair: Pairs, method: Method, options: SearchOptions, stop: Stop) -> CertifiedRadius:
+    """The same for one pair and a bound that finds its radius itself."""
+    if float(pair.lipschitz) == 0.0:
+        return CertifiedRadius(0.0, method, upper=0.0, steps=0, converged=True)
+    centre = Centre.of(pair.network, pair.inputs)
+    allowance = Allowance(float(pair.allowance), pair.slope)
+    tolerance = options.relative_tolerance
+    found = crown_radius(centre, _CROWNS[method], allowance, options.max_steps, tolerance, stop)
+    lower = rounded_down(found.lower)
+    return CertifiedRadius(lower, method, found.upper, found.steps, found.converged(tolerance))
 
 
 def _answer(bracket: Bracket, method: Method, *, finished: bool, dropped: bool) -> CertifiedRadius:

@@ -3,6 +3,7 @@
 from reaas_bounds.bounds.ball import ball_envelope
 from reaas_bounds.bounds.centre import Centre
 from reaas_bounds.bounds.crown import crown_bound
+from reaas_bounds.bounds.crown_joint import crown_joint_bound
 from reaas_bounds.bounds.envelope import Local
 from reaas_bounds.bounds.exclusion import per_coordinate_floor
 from reaas_bounds.bounds.ibp import ibp_bound
@@ -15,6 +16,7 @@ __all__ = [
     "Local",
     "ball_envelope",
     "crown_bound",
+    "crown_joint_bound",
     "ibp_bound",
     "jacobian_norm",
     "lipschitz_constant",

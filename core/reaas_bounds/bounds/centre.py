@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,19 +49,21 @@ class Interval:
 class Centre:
     """Images x [n, C, H, W] with the values of every node of the folded graph there."""
 
-    graph: Graph
+    network: Network
+    graph: Graph  # the folded graph in the precision of x
     values: tuple[Tensor, ...]
     first_rows: dict[int, Tensor]  # affine nodes that read the image: norms of their rows
 
     @classmethod
     def of(cls, network: Network, x: Tensor) -> Centre:
-        """Evaluate the network at ``x`` (float64)."""
-        graph = network.folded
-        return cls(graph, tuple(graph.activations(x)), network.first_row_norms)
+        """Evaluate the network at ``x``: float64, or float32 for what certifies nothing."""
+        graph = network.folded if x.dtype == torch.float64 else network.folded_float32
+        first = {k: norms.to(x) for k, norms in network.first_row_norms.items()}
+        return cls(network, graph, tuple(graph.activations(x)), first)
 
     def select(self, images: Tensor) -> Centre:
         """The centre restricted to some of its images (indices [m])."""
-        return Centre(self.graph, tuple(v[images] for v in self.values), self.first_rows)
+        return replace(self, values=tuple(v[images] for v in self.values))
 
     def scale(self, index: int) -> Tensor:
         """Largest absolute value of node ``index`` per image, [n, 1, ...]."""

@@ -7,17 +7,40 @@ rounding of their cancellation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.centre import Centre, Interval
+from reaas_bounds.bounds.crown_features import feature_rows
+from reaas_bounds.bounds.crown_rows import Lines, RowBounds, row_bounds
 from reaas_bounds.bounds.ibp import propagate
-from reaas_bounds.bounds.relaxation import Relaxation, relax
+from reaas_bounds.bounds.linearisation import Linearisation
+from reaas_bounds.bounds.relaxation import relax
+from reaas_bounds.bounds.row_constant import reach
 from reaas_bounds.graph.activation import Entrywise
-from reaas_bounds.graph.backward import pull_back_to_window
-from reaas_bounds.graph.nodes import Activation, Graph
-from reaas_bounds.graph.rows import UnitRows, group_size, unit_rows
-from reaas_bounds.graph.window import Window, crop
+from reaas_bounds.graph.nodes import Activation, Affine, Graph
+from reaas_bounds.graph.patches import unit_patches
+from reaas_bounds.graph.rows import group_size
+
+
+@dataclass(frozen=True, eq=False)
+class CrownBound:
+    """CROWN's bound of one image, made for one radius: it holds for every smaller one too.
+
+    ``rows``: of the d coordinates; ``interval`` [1, d]: interval propagation at that radius;
+    ``scale`` [1, 1]: the largest coordinate, for the rounding.
+    """
+
+    rows: RowBounds
+    interval: Interval
+    scale: Tensor
+
+    def at(self, radius: Tensor) -> Tensor:
+        """``B(r)`` [1] for ``radius`` [1], at most the one that the bound was made for."""
+        lower, upper = (part.view_as(self.interval.lower) for part in self.rows.at(radius))
+        return self.interval.intersect(Interval(lower, upper).widened(self.scale)).norm()
 
 
 def crown_bound(centre: Centre, radii: Tensor) -> Tensor:
@@ -26,30 +49,58 @@ def crown_bound(centre: Centre, radii: Tensor) -> Tensor:
     Theorem: replacing each activation by a line above and one below, sound on the interval of its
     input, gives for every coordinate i a row A and an offset with
     ``f_i(x + d) - f_i(x) >= A d + beta >= beta - r ||A||_2`` (and the same above);
-    ``B = sqrt(sum_i max(l_i^2, u_i^2))``. Intervals of hidden neurons are CROWN's own (rows only
-    for neurons whose function bends in their interval) intersected with interval propagation, so
-    B is never above the bound of IBP. Float64, widened outward by the margins of ``centre``.
+    ``B = sqrt(sum_i max(l_i^2, u_i^2))``. Intervals of hidden neurons are those of ``relaxed``,
+    so B is never above the bound of IBP. Float64, widened outward by the margins of ``centre``.
+    Each image is worked on by itself: its bits do not depend on the others.
     """
-    graph = centre.graph
-    readers = _readers(graph)
-    last = len(graph.nodes) - 1
+    bounds = [radii.new_zeros(0)]
+    for image, radius in enumerate(torch.split(radii, 1)):
+        single = centre.select(torch.tensor([image], device=radii.device))
+        bounds.append(crown(single, Linearisation.of(single), radius).at(radius))
+    return torch.cat(bounds)
+
+
+def crown(centre: Centre, linearisation: Linearisation, radius: Tensor) -> CrownBound:
+    """The bound of the one image of ``centre``, made for ``radius`` [1]."""
+    found = relaxed(centre, radius)
+    rows = feature_rows(linearisation, found.lines)
+    return CrownBound(rows, found.intervals[-1], centre.scale(len(centre.graph.nodes) - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """Intervals of all nodes of one image (the feature's is IBP's), and lines of activations."""
+
+    intervals: list[Interval]
+    lines: dict[int, Lines]
+
+
+def relaxed(centre: Centre, radius: Tensor) -> Relaxed:
+    """What is known of the hidden neurons of one image within ``radius`` [1].
+
+    Intervals of what activations read are CROWN's own, intersected with interval propagation and
+    with ``|w_j . s| <= ||w_j|| Q r``, s the change of what neuron j reads: ``||s|| <= Q r`` by
+    averaged operators. CROWN's rows are needed only for neurons whose function still bends in
+    its interval: that last bound, which costs nothing, leaves few of them.
+    """
+    graph, known = centre.graph, reach(centre.network)
+    readers, last = _readers(graph), len(graph.nodes) - 1
     intervals: list[Interval] = []
-    relaxations: dict[int, Relaxation] = {}
+    lines: dict[int, Lines] = {}
     for index, node in enumerate(graph.nodes):
-        if isinstance(node, Activation):
-            at, around = centre.values[node.source], intervals[node.source]
-            relaxations[index] = relax(node.function, at, around)
-        interval = propagate(centre, index, intervals, radii)
-        if index not in centre.first_rows and (index in readers or index == last):
-            wanted = torch.ones_like(interval.lower, dtype=torch.bool)
-            if index != last:
-                at = centre.values[index]
-                low, high = at + interval.lower, at + interval.upper
-                bent = [function.bends(low, high) for function in readers[index]]
-                wanted = torch.stack(bent).any(0)
-            interval = _tightened(centre, index, interval, wanted, relaxations, radii)
+        interval = propagate(centre, index, intervals, radius)
+        if index != last and index not in centre.first_rows:
+            if isinstance(node, Affine):
+                size = centre.network.row_norms(index).to(radius) * (known[node.source] * radius)
+                within = Interval(-size[None], size[None]).widened(centre.scale(index))
+                interval = interval.intersect(within)
+            if index in readers:
+                interval = _tightened(centre, index, interval, readers[index], lines, radius)
         intervals.append(interval)
-    return intervals[-1].norm()
+        if isinstance(node, Activation):
+            found = relax(node.function, centre.values[node.source], intervals[node.source])
+            lines[index] = Lines(found, node.shape)
+    return Relaxed(intervals, lines)
 
 
 def _readers(graph: Graph) -> dict[int, list[Entrywise]]:
@@ -65,56 +116,22 @@ def _tightened(
     centre: Centre,
     index: int,
     interval: Interval,
-    wanted: Tensor,
-    relaxations: dict[int, Relaxation],
-    radii: Tensor,
+    functions: list[Entrywise],
+    lines: dict[int, Lines],
+    radius: Tensor,
 ) -> Interval:
-    """``interval`` intersected with CROWN's for the ``wanted`` neurons [n, *shape]."""
-    lower, upper = interval.lower.clone(), interval.upper.clone()
+    """``interval`` intersected with CROWN's for the neurons whose function bends in it."""
+    at, shape = centre.values[index], centre.graph.nodes[index].shape
+    ends = at + interval.lower, at + interval.upper
+    bent = torch.stack([function.bends(*ends) for function in functions]).any(0)
+    lower, upper = interval.lower.flatten().clone(), interval.upper.flatten().clone()
     # Lower and upper bounds travel together: two rows a neuron.
     size = max(1, group_size(centre.graph) // 2)
-    for rows in unit_rows(wanted, size):
-        low, high = row_bounds(centre.graph, index, rows, relaxations, radii)
-        lower.flatten(1)[rows.image, rows.neuron] = low
-        upper.flatten(1)[rows.image, rows.neuron] = high
-    return interval.intersect(Interval(lower, upper).widened(centre.scale(index)))
-
-
-def row_bounds(
-    graph: Graph,
-    index: int,
-    rows: UnitRows,
-    relaxations: dict[int, Relaxation],
-    radii: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Lower and upper bound [m] of the change of the neurons in ``rows`` of node ``index``.
-
-    An upper bound of a row is minus a lower bound of its negative: both travel in one batch.
-    """
-    image = torch.cat([rows.image, rows.image])
-    offset = torch.zeros(len(image), dtype=rows.values.dtype)
-
-    def lines(current: int, values: Tensor, window: Window | None) -> Tensor:
-        """Each entry takes the line that bounds it from below: by its sign."""
-        relaxation, positive = relaxations[current], values >= 0
-        constants = (relaxation.lower_offset, relaxation.upper_offset)
-        chosen = _pick(positive, *constants, window, image)
-        offset.add_((values * chosen).flatten(1).sum(1))
-        slopes = (relaxation.lower_slope, relaxation.upper_slope)
-        return values * _pick(positive, *slopes, window, image)
-
-    both = torch.cat([rows.values, -rows.values])
-    slopes, _ = pull_back_to_window(graph, index, both, rows.window, lines)
-    bound = offset - radii[image] * slopes.flatten(1).norm(dim=1)
-    below, above = bound.chunk(2)
-    return below, -above
-
-
-def _pick(
-    positive: Tensor, lower: Tensor, upper: Tensor, window: Window | None, image: Tensor
-) -> Tensor:
-    """``lower`` where a row is positive, else ``upper``; both [n, *shape], rows of ``image``."""
-    lower, upper = crop(lower, window), crop(upper, window)
-    if len(lower) > 1:  # else all rows share the one image
-        lower, upper = lower[image], upper[image]
-    return torch.where(positive, lower, upper)
+    wanted = bent.flatten().nonzero()[:, 0]
+    for start in range(0, len(wanted), size):
+        neurons = wanted[start : start + size]
+        rows, patches = unit_patches(neurons, shape, lower.dtype)
+        bounds = row_bounds(centre.graph, index, rows, patches, lines)
+        lower[neurons], upper[neurons] = bounds.at(radius)
+    crowned = Interval(lower.view_as(at), upper.view_as(at)).widened(centre.scale(index))
+    return interval.intersect(crowned)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 
@@ -11,9 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from reaas_bounds.graph.linear import LinearMap
+from reaas_bounds.graph.transposed import transposed_convolution
 from reaas_bounds.graph.window import Shape, Window, clip, crop, embed
 
 Pair = tuple[int, int]
+# From so many float32 rows on, one matrix product is faster than torch's transposed convolution.
+_MANY_ROWS = 16
 
 
 class Convolution(LinearMap):
@@ -48,14 +50,16 @@ class Convolution(LinearMap):
     def apply(self, x: Tensor) -> Tensor:
         """Correlate ``x`` [n, i, H, W] with the kernel."""
         top, left, bottom, right = self.pads
-        padded = functional.pad(x, (left, right, top, bottom))
+        padding = (top, left)
+        if padding != (bottom, right):
+            x, padding = functional.pad(x, (left, right, top, bottom)), (0, 0)
         return functional.conv2d(
-            padded, self.weight, None, self.stride, 0, self.dilation, self.groups
+            x, self.weight, None, self.stride, padding, self.dilation, self.groups
         )  # [n, o, H', W']
 
     def pull(self, rows: Tensor, window: Window | None) -> tuple[Tensor, Window | None]:
         """Spread windowed rows [n, o, h, w] over the inputs that they read."""
-        spread = self._spread(rows)
+        spread = self.spread(rows)
         top, left = (window.top, window.left) if window else (0, 0)
         return clip(
             spread,
@@ -64,28 +68,14 @@ class Convolution(LinearMap):
             self.input_shape,
         )
 
-    def _spread(self, rows: Tensor) -> Tensor:
+    def spread(self, rows: Tensor) -> Tensor:
         """Transposed convolution [n, i, h', w'] before the padding is cut off."""
-        if self.groups > 1 or rows.dtype != torch.float64:
+        few = rows.dtype != torch.float64 and len(rows) < _MANY_ROWS
+        if self.groups > 1 or max(self.dilation) > 1 or few:
             return functional.conv_transpose2d(
                 rows, self.weight, None, self.stride, 0, 0, self.groups, self.dilation
             )
-        # torch has no fast float64 kernel: one matrix product per tap takes about half the time.
-        count, outputs, *planes = rows.shape
-        flat = rows.transpose(0, 1).reshape(outputs, -1)  # [o, n*h*w]
-        reach = [(n - 1) * s for n, s in zip(planes, self.stride, strict=True)]
-        taps = self.weight.shape[2:]
-        sizes = [r + d * (k - 1) + 1 for r, d, k in zip(reach, self.dilation, taps, strict=True)]
-        spread = rows.new_zeros(self.weight.shape[1], count, *sizes)
-        for y, x in itertools.product(range(taps[0]), range(taps[1])):
-            top, left = y * self.dilation[0], x * self.dilation[1]
-            place = spread[
-                ...,
-                top : top + reach[0] + 1 : self.stride[0],
-                left : left + reach[1] + 1 : self.stride[1],
-            ]
-            place += (self.weight[:, :, y, x].T @ flat).view(-1, count, *planes)
-        return spread.transpose(0, 1)
+        return transposed_convolution(rows, self.weight, self.stride)
 
     def with_weights(self, change: Callable[[Tensor], Tensor]) -> Convolution:
         """The same map with other weights."""
@@ -109,7 +99,8 @@ class Dense(LinearMap):
         if window is not None:
             planes = weight.T.reshape(-1, *self.output_shape)  # [i, o, H, W]
             weight = crop(planes, window).flatten(1).T  # [o*h*w, i]
-        return (rows.flatten(1) @ weight).reshape(len(rows), *self.input_shape), None
+        pulled = weight.T @ rows.flatten(1).T  # [i, n]: rows stay last in memory
+        return pulled.T.reshape(len(rows), *self.input_shape), None
 
     def with_weights(self, change: Callable[[Tensor], Tensor]) -> Dense:
         """The same map with other weights."""
@@ -203,8 +194,10 @@ class Rescaling(LinearMap):
             return self.rows.T @ rows @ self.columns, None
         down, across = self.rows[window.slices[0]], self.columns[window.slices[1]]
         (top, height), (left, width) = _support(down), _support(across)
-        kept = down[:, top : top + height].T @ rows @ across[:, left : left + width]
-        return kept, Window(top, left, height, width)
+        last = rows.movedim(0, -1)  # [c, h, w, n]
+        kept = down[:, top : top + height].T @ last.flatten(2)  # [c, h', w*n]
+        kept = across[:, left : left + width].T @ kept.unflatten(2, last.shape[2:])
+        return kept.movedim(-1, 0), Window(top, left, height, width)
 
     def with_weights(self, change: Callable[[Tensor], Tensor]) -> Rescaling:
         """The same map with other weights."""

@@ -18,7 +18,7 @@ from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.lowering import lower
 from reaas_bounds.graph.maps import Replication, Rescaling
 from reaas_bounds.graph.nodes import Affine, Graph, Input, Node
-from reaas_bounds.graph.rows import row_norms_at_input
+from reaas_bounds.graph.rows import row_norms
 from reaas_bounds.graph.window import Shape
 from reaas_bounds.norms.operator import OperatorNorms
 
@@ -77,6 +77,7 @@ class Network:
         folded = fold(executed)
         self.folded, self.folded_position = folded.graph, folded.position
         self.norms = norms
+        self._row_norms: dict[int, Tensor] = {}
 
     @property
     def input_shape(self) -> Shape:
@@ -98,10 +99,20 @@ class Network:
         """The folded graph in float32: for choices of effort, never for a certificate."""
         return self.folded.cast(torch.float32)
 
+    def row_norms(self, index: int) -> Tensor:
+        """2-norm of each row of the folded affine node ``index``, [*shape]; remembered."""
+        if index not in self._row_norms:
+            node = self.folded.nodes[index]
+            assert isinstance(node, Affine)
+            self._row_norms[index] = row_norms(node.linear)
+        return self._row_norms[index]
+
     @cached_property
     def first_row_norms(self) -> dict[int, Tensor]:
         """Per folded affine node that reads the image: 2-norm of each row, [*shape]."""
-        return row_norms_at_input(self.folded)
+        nodes = enumerate(self.folded.nodes)
+        first = [k for k, node in nodes if isinstance(node, Affine) and node.source == 0]
+        return {k: self.row_norms(k) for k in first}
 
     def forward(self, x: Tensor) -> Tensor:
         """Features [n, d] of images ``x`` [n, C, H, W], float64 in [0,1] units."""

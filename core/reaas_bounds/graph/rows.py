@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reaas_bounds.graph.nodes import Affine, Graph, Input
+from reaas_bounds.graph.linear import LinearMap
+from reaas_bounds.graph.nodes import Graph
 from reaas_bounds.graph.window import Window
 
 # Rows worked on at once, at most.
 GROUP = 512
-# Entries of those rows, at most: a tensor of them takes 64 MiB, of which a handful live at a time.
-_ENTRIES = 2**23
+# Entries of those rows, at most: 4 MiB a tensor, so that a few of them stay in a core's cache.
+_ENTRIES = 2**19
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,11 @@ def unit_rows(wanted: Tensor, size: int = GROUP) -> Iterator[UnitRows]:
 
 def group_size(graph: Graph) -> int:
     """Rows that may be pulled back through ``graph`` at once without needing much memory."""
-    widest = max(math.prod(node.shape) for node in graph.nodes)
-    return max(1, min(GROUP, _ENTRIES // widest))
+    return _group_size(*(math.prod(node.shape) for node in graph.nodes))
+
+
+def _group_size(*sizes: int) -> int:
+    return max(1, min(GROUP, _ENTRIES // max(sizes)))
 
 
 def _by_pixel(wanted: Tensor) -> Iterator[UnitRows]:
@@ -70,18 +74,15 @@ def _flat(wanted: Tensor) -> Iterator[UnitRows]:
         yield UnitRows(image, neuron, values, None)
 
 
-def row_norms_at_input(graph: Graph) -> dict[int, Tensor]:
-    """Per affine node that reads the image: 2-norm of each of its rows, [*shape].
+def row_norms(linear: LinearMap) -> Tensor:
+    """2-norm of each row of ``linear``, [*output_shape], float64.
 
-    Exact up to rounding: ``||row|| r`` is the largest change of that neuron in the ball.
+    Exact up to rounding. ``||row|| r`` is the largest change of that output while the input moves
+    by at most r.
     """
-    norms: dict[int, Tensor] = {}
-    for index, node in enumerate(graph.nodes):
-        if isinstance(node, Affine) and isinstance(graph.nodes[node.source], Input):
-            found = torch.empty(node.linear.output_shape, dtype=torch.float64)
-            wanted = torch.ones(1, *found.shape, dtype=torch.bool)
-            for rows in unit_rows(wanted, group_size(graph)):
-                values, _ = node.linear.pull(rows.values, rows.window)
-                found.view(-1)[rows.neuron] = values.flatten(1).norm(dim=1)
-            norms[index] = found
-    return norms
+    found = torch.empty(linear.output_shape, dtype=torch.float64)
+    size = _group_size(math.prod(linear.input_shape), found.numel())
+    for rows in unit_rows(torch.ones(1, *found.shape, dtype=torch.bool), size):
+        values, _ = linear.pull(rows.values, rows.window)
+        found.view(-1)[rows.neuron] = values.flatten(1).norm(dim=1)
+    return found

@@ -40,7 +40,7 @@ def embed(values: Tensor, window: Window | None, shape: Shape) -> Tensor:
         return values
     below = shape[1] - window.top - window.height
     right = shape[2] - window.left - window.width
-    return functional.pad(values, (window.left, right, window.top, below))
+    return _padded(values, window.left, right, window.top, below)
 
 
 def clip(values: Tensor, top: int, left: int, shape: Shape) -> tuple[Tensor, Window]:
@@ -76,4 +76,10 @@ def widen(values: Tensor, window: Window | None, target: Window | None, shape: S
     top, left = window.top - target.top, window.left - target.left
     below = target.height - top - window.height
     right = target.width - left - window.width
-    return functional.pad(values, (left, right, top, below))
+    return _padded(values, left, right, top, below)
+
+
+def _padded(values: Tensor, left: int, right: int, top: int, below: int) -> Tensor:
+    """Zeros around the planes of ``values`` [n, C, h, w]; rows that are last in memory stay so."""
+    last = functional.pad(values.movedim(0, -1), (0, 0, left, right, top, below))
+    return last.movedim(-1, 0)
