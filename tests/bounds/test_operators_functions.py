@@ -1,0 +1,130 @@
+"""Entrywise functions: their slopes, images, lines, increments and betas, at every argument."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from reaas_bounds.bounds.activation_beta import beta
+from reaas_bounds.bounds.centre import Interval
+from reaas_bounds.bounds.relaxation import increments, relax
+from reaas_bounds.graph.activation import RELU, Entrywise, TwoSlope
+from reaas_bounds.graph.smooth import GELU, SIGMOID, TANH, Smooth
+from torch import Tensor
+
+from tests.bounds.encoders import EncoderBuilder, Float32
+
+
+def two_slope(alpha: float) -> TwoSlope:
+    """The function with slope ``alpha`` below zero."""
+    return TwoSlope(torch.tensor(alpha, dtype=torch.float64), "PRelu")
+
+
+FUNCTIONS: dict[str, Entrywise] = {
+    "relu": RELU,
+    "leaky": two_slope(0.2),
+    "steep": two_slope(1.7),
+    "negative": two_slope(-0.4),
+    "abs": two_slope(-1.0),
+    "identity": two_slope(1.0),
+    "tanh": TANH,
+    "sigmoid": SIGMOID,
+    "gelu": GELU,
+}
+every = pytest.mark.parametrize("name", FUNCTIONS)
+CASES = 3000
+
+
+def samples(seed: int) -> tuple[Tensor, Interval, Tensor]:
+    """Points z [n, 1] with intervals of all sizes, and changes [n, m] inside, bends among them."""
+    random = np.random.default_rng(seed)
+    z = np.concatenate([random.uniform(-6, 6, CASES - 50), np.zeros(50)])[:, None]
+    low, high = -(10 ** random.uniform(-9, 1, z.shape)), 10 ** random.uniform(-9, 1, z.shape)
+    bends = [np.clip(bend - z, low, high) for bend in (0.0, math.sqrt(2), -math.sqrt(2))]
+    t = np.concatenate([low + (high - low) * np.linspace(0, 1, 61), *bends], axis=1)
+    return (
+        torch.from_numpy(z),
+        Interval(torch.from_numpy(low), torch.from_numpy(high)),
+        torch.from_numpy(t),
+    )
+
+
+@every
+def test_lines_increments_and_images_hold(name: str) -> None:
+    function = FUNCTIONS[name]
+    z, interval, t = samples(0)
+    change = function.value(z + t) - function.value(z)
+    rounding = 1e-14 * (1 + z.abs() + t.abs())
+    lines = relax(function, z, interval)
+    assert bool((lines.lower_slope * t + lines.lower_offset <= change + rounding).all())
+    assert bool((change <= lines.upper_slope * t + lines.upper_offset + rounding).all())
+    assert bool((lines.lower_offset <= 1e-14).all() & (lines.upper_offset >= -1e-14).all())
+    low, high = increments(function, z, interval)
+    for slopes in ((low, high), (function.low, function.high)):
+        ends = slopes[0] * t, slopes[1] * t
+        assert bool((torch.minimum(*ends) <= change + rounding).all())
+        assert bool((change <= torch.maximum(*ends) + rounding).all())
+    smallest, largest = function.image(z + interval.lower, z + interval.upper)
+    values = function.value(z + t)
+    assert bool((smallest <= values + rounding).all() & (values <= largest + rounding).all())
+
+
+@every
+def test_a_smaller_interval_never_gives_wider_increments(name: str) -> None:
+    z, interval, _ = samples(1)
+    part = Interval(interval.lower * 0.7, interval.upper * 0.3)
+    inner, outer = increments(FUNCTIONS[name], z, part), increments(FUNCTIONS[name], z, interval)
+    assert bool((inner[0] >= outer[0] - 1e-12).all() & (inner[1] <= outer[1] + 1e-12).all())
+
+
+@every
+def test_beta_covers_every_gain(name: str) -> None:
+    function, random = FUNCTIONS[name], np.random.default_rng(2)
+    z, _, s = samples(2)
+    p, share = torch.from_numpy(random.uniform(-5, 5, z.shape)), random.uniform(0, 1, z.shape)
+    g = function.low + torch.from_numpy(share) * (function.high - function.low)
+    k = torch.from_numpy(10 ** random.uniform(-2, 1.7, z.shape))
+    gain = p * (function.value(z + s) - function.value(z) - g * s) - k * s * s
+    rounding = 1e-12 * (1 + p * p / k + (p * z).abs())
+    assert bool((gain <= beta(function, p, g, z, k) + rounding).all())
+
+
+@every
+def test_the_lines_are_no_wider_than_the_range_of_slopes(name: str) -> None:
+    z, interval, _ = samples(3)
+    lines = relax(FUNCTIONS[name], z, interval)
+    widest = 2 * FUNCTIONS[name].spread * (interval.upper - interval.lower)
+    for t in (interval.lower, interval.upper):
+        gap = (lines.upper_slope - lines.lower_slope) * t + lines.upper_offset - lines.lower_offset
+        assert bool((gap <= widest * (1 + 1e-9) + 1e-12).all())
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu", "gelu-erf"])
+def test_float32_errors_of_smooth_functions(name: str) -> None:
+    """A dense sample of all float32 numbers, in blocks of several sizes: a sixth of the limit."""
+    function = FUNCTIONS[name.removesuffix("-erf")]
+    assert isinstance(function, Smooth)
+    served = Float32(_of_numbers(name, function))
+    bits = np.arange(0, 0x7F800000, 40_009, dtype=np.uint32)
+    numbers = np.concatenate([bits, bits | np.uint32(0x80000000)]).view(np.float32)
+    near = np.linspace(-20, 20, 100_003, dtype=np.float32)
+    for block in (numbers, near, near[:7], near[:1]):
+        x = block[np.abs(block) < 1e37]
+        exact = function.value(torch.from_numpy(x.astype(np.float64))).numpy()
+        off = np.abs(served(x.reshape(-1, 1, 1, 1))[:, 0] - exact)
+        beyond = off - function.relative_error / 2 * np.abs(exact)
+        assert float(beyond.max()) <= function.absolute_error / 5
+
+
+def _of_numbers(name: str, function: Smooth) -> bytes:
+    """A file that computes the function of single numbers."""
+    builder = EncoderBuilder((1, 1, 1), opset=20)
+    x = builder.last
+    if name == "gelu-erf":
+        builder.op("Div", np.array(np.sqrt(2.0))).op("Erf").op("Add", np.array(1.0))
+        builder._append("Mul", [x, builder.last], {}).op("Mul", np.array(0.5))
+    else:
+        builder.op(function.name)
+    return builder.op("Flatten").file(1)
