@@ -60,6 +60,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.fixture(autouse=True)
+def one_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quality is measured with one head instead of four."""
+    monkeypatch.setattr(evaluate, "PROBE_NOISE", (0.0,))
+
+
 def _invoke(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
@@ -127,8 +133,7 @@ def test_missing_data_is_one_line(tmp_path: Path) -> None:
 def test_search_prints_a_row_a_point(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "POINTS", (search.Point("spectral", "weight", 1.0),))
-    monkeypatch.setattr(evaluate, "PROBE_NOISE", (0.0,))
+    monkeypatch.setattr(search, "SPECTRAL_POINTS", (search.Point("spectral", "weight", 1.0),))
     result = _invoke(
         "search", "--recipe", _recipe(tmp_path), "--data", data, "--images", 16, "--epochs", 1
     )

@@ -20,7 +20,7 @@ from reaas_pretrain.log import TensorBoard, TensorBoardUnavailableError, Watcher
 from reaas_pretrain.monitor import Monitor
 from reaas_pretrain.publishing import PublishError, publish
 from reaas_pretrain.recipe import Recipe, RecipeError, load_recipe, parse_recipe
-from reaas_pretrain.search import POINTS, search, search_table
+from reaas_pretrain.search import points, search, search_table
 from reaas_pretrain.train import DivergedError, Trainer
 
 SOURCE = "tiny_imagenet"
@@ -183,8 +183,9 @@ def search_command(
     side = base.encoder.image_size
     images, head = training_images(SOURCE, data, side), labelled_images(JUDGED_ON, data, side)
     rows = []
-    runs = search(base, images.images, head, count, epochs)
-    for row in track(runs, "short runs", total=len(POINTS), console=console):
+    changes = points(base)
+    runs = search(base, images.images, head, count, epochs, changes)
+    for row in track(runs, "short runs", total=len(changes), console=console):
         console.print(f"{row.label}: {row.quality}")
         rows.append(row)
     click.echo(search_table(rows))

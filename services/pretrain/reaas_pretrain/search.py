@@ -48,7 +48,7 @@ class Point:
         return f"{key} = {self.value}" if self.key else f"{self.section} of MoCo v2"
 
 
-POINTS = (
+SPECTRAL_POINTS = (
     Point("spectral", "weight", 0.0),
     Point("spectral", "weight", 0.1),
     Point("spectral", "weight", 0.3),
@@ -58,6 +58,19 @@ POINTS = (
     Point("augmentation", "", AugmentationConfig().model_dump()),
 )
 """One change at a time from the recipe; its own weight is among them, to compare with."""
+ORTHOGONAL_POINTS = (
+    Point("contrast", "temperature", 3.0),
+    Point("contrast", "temperature", 20.0),
+    Point("contrast", "temperature", 100.0),
+    Point("encoder", "offset", 0.0),
+    Point("encoder", "offset", 2.0),
+)
+"""The same for orthogonal layers, which need no spectral term."""
+
+
+def points(base: Recipe) -> tuple[Point, ...]:
+    """What is worth changing about a recipe."""
+    return ORTHOGONAL_POINTS if base.encoder.family == "orthogonal" else SPECTRAL_POINTS
 
 
 @dataclass(frozen=True)
@@ -77,11 +90,11 @@ def search(
     head: tuple[LabelledImages, LabelledImages],
     count: int,
     epochs: int,
-    points: tuple[Point, ...] | None = None,
+    changes: tuple[Point, ...],
 ) -> Iterator[SearchRow]:
-    """Runs every point (default: `POINTS`) on the same random `count` of `images [n, 3, s, s]`."""
+    """Runs the recipe with each change on the same random `count` of `images [n, 3, s, s]`."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(base.schedule.seed))
-    for point in points or POINTS:
+    for point in changes:
         recipe = point.applied(base)
         schedule = recipe.schedule.model_copy(update={"epochs": epochs})
         yield _measured(
