@@ -54,7 +54,7 @@ def service_process(house: Path, port: int) -> Iterator[subprocess.Popen[bytes]]
 
 def until(stub: PretrainServiceStub, run_id: str, reached: Callable[[pb.Run], bool]) -> pb.Run:
     """The run once `reached` is true of it; the service may be on its way."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         request = pb.GetRunRequest(run_id=run_id)
         run = stub.GetRun(request, timeout=60, wait_for_ready=True).run

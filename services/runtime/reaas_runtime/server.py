@@ -57,7 +57,6 @@ class RunningServer(Generic[S]):
 
     async def start(self, register: Register) -> None:
         """Listen as NOT_SERVING and begin to load models; SERVING when the first one is warm."""
-        await self.servicer.start()
         name = self.servicer.descriptor.full_name
         register(self.servicer, self._server)
         self.health.add_to(self._server)
@@ -68,6 +67,7 @@ class RunningServer(Generic[S]):
         self.port = self._bind()
         self._metrics, _ = self._start_metrics()
         self.metrics_port = self._metrics.server_port
+        await self.servicer.start()
         await self._server.start()
         self._watcher = asyncio.create_task(self._watch_models())
         _log.info("listening", service=name, address=self.address, metrics_port=self.metrics_port)
