@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from reaas.v1 import model_pb2
 from reaas.v1 import pretrain_pb2 as pb
+from reaas_pretrain.service.local import train_command
 from reaas_runtime.keys import add_key
 
 from tests.pretrain_service.conftest import Script
@@ -74,12 +75,18 @@ def spec(**fields: Any) -> pb.RunSpec:
         (spec(dataset="/etc"), "INVALID_DATASET", "spec.dataset", "no data set '/etc'"),
         (spec(dataset="pictures/.."), "INVALID_DATASET", "spec.dataset", "no data set"),
         (spec(dataset="pictures\x00"), "INVALID_DATASET", "spec.dataset", "no data set"),
+        (spec(source="absent"), "INVALID_DATASET", "spec.source", "none of digits"),
+        (spec(source="../secret"), "INVALID_DATASET", "spec.source", "source '../secret'"),
+        (spec(source="/etc"), "INVALID_DATASET", "spec.source", "source '/etc'"),
+        (spec(source="notes.txt"), "INVALID_DATASET", "spec.source", "nor a folder or .npz"),
         (spec(dataset="absent"), "INVALID_DATASET", "spec.dataset", "no data set 'absent'"),
     ],
 )
 async def test_a_wrong_run_names_what_is_wrong(
     house: Path, wrong: pb.RunSpec, reason: str, field: str, said: str
 ) -> None:
+    (house / "data" / "secret").touch()
+    (house / "data" / "pictures" / "notes.txt").touch()
     async with service(house) as (_, stub):
         error = await refused(stub.CreateRun(pb.CreateRunRequest(spec=wrong)))
         assert error.code() is INVALID
@@ -194,6 +201,32 @@ async def test_pages(house: Path, script: Script) -> None:
         assert not (await stub.ListRuns(succeeded)).runs
 
 
+@pytest.mark.parametrize(
+    ("source", "arguments"),
+    [
+        ("", ["--data", "{data}/pictures"]),
+        ("cifar10", ["--data", "{data}/pictures", "--source", "cifar10"]),
+        ("mine", ["--data", "{data}/pictures", "--source", "{data}/pictures/mine"]),
+        ("a.npz", ["--data", "{data}/pictures", "--source", "{data}/pictures/a.npz"]),
+    ],
+)
+async def test_images_by_name_or_of_the_data_set(
+    house: Path, script: Script, source: str, arguments: list[str]
+) -> None:
+    script("true")
+    (house / "data" / "pictures" / "mine").mkdir()
+    (house / "data" / "pictures" / "a.npz").touch()
+    async with service(house) as (server, stub):
+        run = await create(stub, spec(source=source))
+        assert run.spec.source == source
+        command = train_command(server.servicer.store, server.servicer.catalogue, 1)
+        words = command(server.servicer.store.get(run.id))
+        wanted = [word.format(data=house / "data") for word in arguments]
+        begin = list(words).index("--data")
+        assert words[begin : begin + len(wanted)] == wanted
+        assert ("--source" in words) is bool(source)
+
+
 async def test_the_queue_is_bounded(house: Path, script: Script) -> None:
     script("sleep 60")
     async with service(house, max_queued=1) as (_, stub):
@@ -216,6 +249,7 @@ async def test_what_a_run_can_be_made_from(house: Path, script: Script) -> None:
         assert [recipe.name for recipe in reply.recipes] == ["small"]
         assert '"epochs":3' in reply.recipes[0].settings_json
         assert list(reply.datasets) == ["pictures"]
+        assert "tiny_imagenet" in reply.sources
         own = spec(overrides={"spectral.weight": "0.5", "name": '"mine"'}, epochs=7, seed=9)
         run = await create(stub, own)
         assert (run.model_name, run.epochs, run.spec) == ("mine", 7, own)

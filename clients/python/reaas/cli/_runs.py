@@ -44,7 +44,8 @@ def runs() -> None:
     metavar="KEY=VALUE",
     help="Another value for a key of the recipe, e.g. spectral.weight=0.5.",
 )
-@click.option("--dataset", default="", help="Directory of the images below the service's root.")
+@click.option("--dataset", default="", help="Directory of the data, below the service's root.")
+@click.option("--source", default="", help="What to learn from: see `reaas runs recipes`.")
 @click.option("--epochs", type=click.IntRange(min=0), default=0, help="0: the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0), help="[default: the recipe's]")
 @click.option("--request-id", help="The same id makes one run, however often it is sent.")
@@ -56,6 +57,7 @@ def create(
     recipe: str,
     pairs: tuple[str, ...],
     dataset: str,
+    source: str,
     epochs: int,
     seed: int | None,
     request_id: str | None,
@@ -69,6 +71,7 @@ def create(
             recipe,
             overrides=overrides,
             dataset=dataset,
+            source=source,
             epochs=epochs,
             seed=seed,
             request_id=request_id,
@@ -132,9 +135,9 @@ def recipes(settings: Settings, pretrain: str) -> None:
     with _connect(settings, pretrain) as client:
         found = client.recipes()
     rows = [{"recipe": r.name, "description": r.description} for r in found.recipes]
-    settings.print(
-        f"Data sets: {', '.join(found.datasets) or 'the root only'}", rows, datasets=found.datasets
-    )
+    title = f"Data sets: {', '.join(found.datasets) or 'the root only'}\n"
+    title += f"Sources: {', '.join(found.sources)}"
+    settings.print(title, rows, datasets=found.datasets, sources=found.sources)
 
 
 def _connect(settings: Settings, address: str) -> RunsClient:

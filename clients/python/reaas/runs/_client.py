@@ -64,18 +64,26 @@ class RunsClient:
         *,
         overrides: Mapping[str, str] | None = None,
         dataset: str = "",
+        source: str = "",
         epochs: int = 0,
         seed: int | None = None,
         request_id: str | None = None,
     ) -> Run:
         """Queue a run.
 
+        `dataset` is a directory below the service's data root, `source` what to learn from: a data
+        set by name (see `recipes`), or a folder or .npz file in that directory.
         `overrides` are keys of the recipe with TOML values, for example {"spectral.weight": "0.5"};
         `epochs` 0 and `seed` None are the recipe's. The same `request_id` makes one run, however
         often it is sent; None: one of its own. Raises ReaasError.
         """
         spec = pretrain_pb2.RunSpec(
-            recipe=recipe, overrides=overrides, dataset=dataset, epochs=epochs, seed=seed
+            recipe=recipe,
+            overrides=overrides,
+            dataset=dataset,
+            source=source,
+            epochs=epochs,
+            seed=seed,
         )
         wanted = pretrain_pb2.CreateRunRequest(spec=spec, request_id=request_id or uuid.uuid4().hex)
         return read_run(self._ask(self._stub.CreateRun, wanted).run)
@@ -136,7 +144,7 @@ class RunsClient:
         """What runs can be made from."""
         reply = self._ask(self._stub.ListRecipes, pretrain_pb2.ListRecipesRequest())
         recipes = (Recipe(r.name, r.description, r.settings_json) for r in reply.recipes)
-        return Recipes(tuple(recipes), tuple(reply.datasets))
+        return Recipes(tuple(recipes), tuple(reply.datasets), tuple(reply.sources))
 
     def close(self) -> None:
         """Closes the channel. Calls under way are cancelled."""

@@ -37,6 +37,7 @@ class Run:
     overrides: Mapping[str, str]
     """Keys of the recipe to TOML values."""
     dataset: str
+    source: str
     state: RunState
     reason: str
     """Why it is in this state; empty where nothing needs saying."""
@@ -89,6 +90,9 @@ class Recipes:
 
     recipes: tuple[Recipe, ...]
     datasets: tuple[str, ...]
+    """Directories of images below the service's data root."""
+    sources: tuple[str, ...]
+    """Data sets that a directory may have."""
 
 
 Event = Run | RunProgress | RunOutput
@@ -127,6 +131,7 @@ def read_run(run: pretrain_pb2.Run) -> Run:
         recipe=run.spec.recipe,
         overrides=dict(run.spec.overrides),
         dataset=run.spec.dataset,
+        source=run.spec.source,
         state=_STATES[run.state],
         reason=run.reason,
         client_id=run.client_id,

@@ -27,7 +27,7 @@ RUN_STATE_FAILED: RunState
 RUN_STATE_CANCELLED: RunState
 
 class RunSpec(_message.Message):
-    __slots__ = ("recipe", "overrides", "dataset", "epochs", "seed")
+    __slots__ = ("recipe", "overrides", "dataset", "epochs", "seed", "source")
     class OverridesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -40,12 +40,14 @@ class RunSpec(_message.Message):
     DATASET_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     recipe: str
     overrides: _containers.ScalarMap[str, str]
     dataset: str
     epochs: int
     seed: int
-    def __init__(self, recipe: _Optional[str] = ..., overrides: _Optional[_Mapping[str, str]] = ..., dataset: _Optional[str] = ..., epochs: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+    source: str
+    def __init__(self, recipe: _Optional[str] = ..., overrides: _Optional[_Mapping[str, str]] = ..., dataset: _Optional[str] = ..., epochs: _Optional[int] = ..., seed: _Optional[int] = ..., source: _Optional[str] = ...) -> None: ...
 
 class PublishedModel(_message.Message):
     __slots__ = ("model", "time")
@@ -215,9 +217,11 @@ class RecipeInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., settings_json: _Optional[str] = ...) -> None: ...
 
 class ListRecipesResponse(_message.Message):
-    __slots__ = ("recipes", "datasets")
+    __slots__ = ("recipes", "datasets", "sources")
     RECIPES_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
     recipes: _containers.RepeatedCompositeFieldContainer[RecipeInfo]
     datasets: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, recipes: _Optional[_Iterable[_Union[RecipeInfo, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ...) -> None: ...
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, recipes: _Optional[_Iterable[_Union[RecipeInfo, _Mapping]]] = ..., datasets: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ...) -> None: ...

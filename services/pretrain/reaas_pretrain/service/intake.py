@@ -48,7 +48,7 @@ class Intake:
 
     def _make(self, client_id: str, request_id: str, spec: Spec) -> Run:
         chosen = self._catalogue.choose(spec)
-        self._catalogue.dataset(spec.dataset)
+        self._catalogue.check_images(spec)
         self._check_room()
         created = now()
         run = Run(

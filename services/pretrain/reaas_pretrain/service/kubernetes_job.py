@@ -6,18 +6,20 @@ one goes on from the checkpoint. Pods that are evicted do not count as failures.
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
 from reaas_pretrain.checkpoint import CHECKPOINT
+from reaas_pretrain.service.recipes import image_arguments
 from reaas_pretrain.service.run import Run
 from reaas_pretrain.service.settings import KubernetesSettings
 from reaas_pretrain.service.store import RECIPE, TRAINING
 
 RUN_LABEL = "reaas.dev/run"
 CONTAINER = "train"
-_RUN_DIR, _DATA, _SCRATCH = "/run-dir", "/data", "/tmp"
+_RUN_DIR, _DATA, _SCRATCH = "/run-dir", PurePosixPath("/data"), "/tmp"
 _MASTER_PORT = 29500
 # A pod that begins again finds a checkpoint where the first one found none.
 _RESUME = f'[ -f {_RUN_DIR}/{TRAINING}/{CHECKPOINT} ] && set -- "$@" --resume; exec "$@"'
@@ -68,8 +70,7 @@ def command(run: Run, settings: KubernetesSettings) -> list[str]:
         meeting += [f"--master-addr={job_name(run.id)}-0.{settings.subdomain}"]
     torchrun = ["torchrun", f"--nnodes={settings.nodes}", *meeting]
     torchrun += [f"--nproc-per-node={settings.processes_per_node}", "-m", "reaas_pretrain", "train"]
-    data = "/".join(filter(None, (_DATA, run.spec.dataset)))
-    torchrun += ["--recipe", f"{_RUN_DIR}/{RECIPE}", "--data", data]
+    torchrun += ["--recipe", f"{_RUN_DIR}/{RECIPE}", *image_arguments(run.spec, _DATA)]
     return ["/bin/sh", "-c", _RESUME, "train", *torchrun, "--out", f"{_RUN_DIR}/{TRAINING}"]
 
 
@@ -127,7 +128,7 @@ def _container(run: Run, settings: KubernetesSettings) -> dict[str, Any]:
         },
         "volumeMounts": [
             {"name": "runs", "mountPath": _RUN_DIR, "subPath": run.id},
-            {"name": "data", "mountPath": _DATA, "readOnly": True},
+            {"name": "data", "mountPath": str(_DATA), "readOnly": True},
             {"name": "scratch", "mountPath": _SCRATCH},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],

@@ -25,7 +25,7 @@ from reaas_pretrain.service.launcher import (
     child_environment,
     last_words,
 )
-from reaas_pretrain.service.recipes import Catalogue
+from reaas_pretrain.service.recipes import Catalogue, image_arguments
 from reaas_pretrain.service.run import Run
 from reaas_pretrain.service.store import OUTPUT, RECIPE, TRAINING, RunStore
 
@@ -41,10 +41,10 @@ def train_command(store: RunStore, catalogue: Catalogue, threads: int) -> Comman
 
     def command(run: Run) -> Sequence[str]:
         directory = store.directory(run.id).resolve()
-        data = catalogue.dataset(run.spec.dataset).resolve()
+        images = image_arguments(run.spec, catalogue.data_root.resolve())
         out = directory / TRAINING
         arguments = [sys.executable, "-m", "reaas_pretrain", "train"]
-        arguments += ["--recipe", str(directory / RECIPE), "--data", str(data), "--out", str(out)]
+        arguments += ["--recipe", str(directory / RECIPE), *images, "--out", str(out)]
         arguments += ["--threads", str(threads or available_cpus())]
         arguments += ["--resume"] if (out / CHECKPOINT).exists() else []
         return arguments

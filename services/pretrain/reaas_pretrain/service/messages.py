@@ -64,6 +64,7 @@ def to_spec(message: pretrain_pb2.RunSpec) -> Spec:
         dataset=message.dataset,
         epochs=message.epochs,
         seed=message.seed if message.HasField("seed") else None,
+        source=message.source,
     )
 
 
@@ -95,6 +96,7 @@ def _spec_message(spec: Spec) -> pretrain_pb2.RunSpec:
         dataset=spec.dataset,
         epochs=spec.epochs,
         seed=spec.seed,
+        source=spec.source,
     )
 
 

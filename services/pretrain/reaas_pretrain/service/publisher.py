@@ -37,7 +37,7 @@ def export_command(store: RunStore, catalogue: Catalogue) -> Export:
         training = store.directory(run.id) / TRAINING
         arguments = [sys.executable, "-m", "reaas_pretrain", "export", "--run", str(training)]
         arguments += ["--models", str(repository), "--version", version]
-        return [*arguments, "--data", str(catalogue.dataset(run.spec.dataset))]
+        return [*arguments, "--data", str(catalogue.directory(run.spec))]
 
     return command
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import tomli_w
 from reaas_runtime import DomainError, Reason
 from reaas_runtime.manifest import NAME_PATTERN
 
+from reaas_pretrain.images import SOURCES
 from reaas_pretrain.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from reaas_pretrain.service.run import Spec
 
@@ -31,7 +32,7 @@ class Catalogue:
 
     def __init__(self, recipes_dir: Path, data_root: Path) -> None:
         self._recipes_dir = recipes_dir
-        self._data_root = data_root
+        self.data_root = data_root
 
     def recipes(self) -> list[tuple[str, Recipe]]:
         """Every recipe that can be used, by name; a broken file is left out."""
@@ -45,7 +46,7 @@ class Catalogue:
 
     def datasets(self) -> list[str]:
         """Names of the directories of images."""
-        directories = sorted(path.name for path in self._data_root.iterdir() if path.is_dir())
+        directories = sorted(path.name for path in self.data_root.iterdir() if path.is_dir())
         return [name for name in directories if _NAME.fullmatch(name)]
 
     def choose(self, spec: Spec) -> ChosenRecipe:
@@ -68,21 +69,31 @@ class Catalogue:
             )
         return ChosenRecipe(recipe, tomli_w.dumps(values))
 
-    def dataset(self, name: str) -> Path:
-        """The directory of a data set. Raises DomainError INVALID_DATASET."""
+    def directory(self, spec: Spec) -> Path:
+        """The directory of a run's images. Raises DomainError INVALID_DATASET."""
+        name = spec.dataset
         if not name:
-            return self._data_root
-        directory = self._data_root / name
+            return self.data_root
+        directory = self.data_root / name
         if not (_NAME.fullmatch(name) and directory.is_dir()):
             known = ", ".join(self.datasets()) or "none"
-            raise DomainError(
-                Reason.INVALID_DATASET,
-                f"there is no data set {name!r}; there are: {known}",
-                field="spec.dataset",
-                got=name,
-                limit=known,
-            )
+            raise _no_images("dataset", name, f"there is no data set {name!r}; there are: {known}")
         return directory
+
+    def check_images(self, spec: Spec) -> None:
+        """Raise DomainError INVALID_DATASET unless `spec` names images that may be read."""
+        directory, name = self.directory(spec), spec.source
+        if name in ("", *SOURCES):
+            return
+        path = directory / name
+        inside = bool(_NAME.fullmatch(name)) and path.exists()
+        if not (inside and (path.is_dir() or path.suffix == ".npz")):
+            raise _no_images(
+                "source",
+                name,
+                f"source {name!r} is none of {', '.join(SOURCES)}, nor a folder or .npz file of "
+                "the data set",
+            )
 
     def _recipe_names(self) -> list[str]:
         names = sorted(path.stem for path in self._recipes_dir.glob("*.toml"))
@@ -98,6 +109,13 @@ class Catalogue:
             return tomllib.loads((self._recipes_dir / f"{name}.toml").read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise _invalid("spec.recipe", f"recipe {name!r} cannot be read: {error}") from error
+
+
+def image_arguments(spec: Spec, root: PurePath) -> list[str]:
+    """Where a training finds the images of `spec`, where the data root is `root`."""
+    directory = root / spec.dataset
+    source = spec.source if spec.source in ("", *SOURCES) else str(directory / spec.source)
+    return ["--data", str(directory), *(["--source", source] if source else [])]
 
 
 def _toml_value(key: str, text: str) -> Any:
@@ -124,3 +142,7 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
 
 def _invalid(field: str, message: str, got: str = "") -> DomainError:
     return DomainError(Reason.INVALID_RECIPE, message, field=field, got=got)
+
+
+def _no_images(field: str, got: str, message: str) -> DomainError:
+    return DomainError(Reason.INVALID_DATASET, message, field=f"spec.{field}", got=got)

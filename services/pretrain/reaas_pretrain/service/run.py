@@ -31,6 +31,7 @@ class Spec(_Record):
     dataset: str = ""
     epochs: int = 0
     seed: int | None = None
+    source: str = ""
 
 
 class Published(_Record):

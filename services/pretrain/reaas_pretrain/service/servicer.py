@@ -22,6 +22,7 @@ from reaas_runtime import (
 )
 from reaas_runtime.identity import ANONYMOUS, OPERATOR
 
+from reaas_pretrain.images import SOURCES
 from reaas_pretrain.service.intake import Intake
 from reaas_pretrain.service.launcher import Launcher
 from reaas_pretrain.service.local import LocalLauncher, train_command
@@ -162,7 +163,9 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
             )
             for name, recipe in self.catalogue.recipes()
         ]
-        return pretrain_pb2.ListRecipesResponse(recipes=recipes, datasets=self.catalogue.datasets())
+        return pretrain_pb2.ListRecipesResponse(
+            recipes=recipes, datasets=self.catalogue.datasets(), sources=SOURCES
+        )
 
     async def GetInfo(  # noqa: N802
         self, request: model_pb2.GetInfoRequest, context: Context
