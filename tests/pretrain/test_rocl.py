@@ -106,9 +106,11 @@ def test_loss_adds_the_attacked_view_and_a_share_of_its_own_pair() -> None:
     views = list(torch.rand(2, 8, 3, 9, 9))
     outcome = model(views, torch.zeros(8))
     model.chance = _chance()
-    adversarial = attacked(
-        views[0], lambda moved: model._compared([moved, views[1]]), recipe.attack, _chance()
-    )
+
+    def unlike(moved: torch.Tensor) -> torch.Tensor:
+        return nt_xent([model.projection(model.encoder(v)) for v in (moved, views[1])], 0.5)
+
+    adversarial = attacked(views[0], unlike, recipe.attack, _chance())
     parts = [model.projection(model.encoder(view)) for view in (*views, adversarial)]
     expected = nt_xent(parts, 0.5) + 0.25 * nt_xent([parts[2], parts[1]], 0.5)
     assert torch.allclose(outcome.loss, expected, rtol=1e-4)

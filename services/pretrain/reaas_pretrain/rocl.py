@@ -58,17 +58,25 @@ class RoCL(Objective):
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> Outcome:
         """The loss of two views `[n, 3, s, s]`; the attack makes the third."""
         first, second = views
-        adversarial = attacked(
-            first, lambda images: self._compared([images, second]), self.attack, self.chance
-        )
+        adversarial = self.attacked(first, second)
         features = self.encoder(torch.cat([first, second, adversarial])).float()  # [3n, d]
         one, two, three = self.projection(features).float().chunk(3)
         loss = self._loss([one, two, three]) + self.attack.weight * self._loss([three, two])
         return Outcome(loss, features[: len(first)], self._found(one, two))
 
-    def _compared(self, images: Sequence[Tensor]) -> Tensor:
-        projected = self.projection(self.encoder(torch.cat(list(images)))).float()
-        return self._loss(projected.chunk(len(images)))
+    def attacked(self, first: Tensor, second: Tensor) -> Tensor:
+        """The first view, moved so that it no longer looks like the second."""
+        with torch.no_grad():  # no gradient reaches the first view through the second one's rows
+            target = self._projected(second)
+
+        def unlike(images: Tensor) -> Tensor:
+            return self._loss([self._projected(images), target])
+
+        return attacked(first, unlike, self.attack, self.chance)
+
+    def _projected(self, images: Tensor) -> Tensor:
+        projected: Tensor = self.projection(self.encoder(images)).float()
+        return projected
 
     def _loss(self, views: Sequence[Tensor]) -> Tensor:
         with torch.autocast(views[0].device.type, enabled=False):
