@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reaas_bounds.errors import InvalidQueryError
 from reaas_bounds.graph.network import Network
-from reaas_bounds.query import SearchOptions, check_query
+from reaas_bounds.query import Method, SearchOptions, check_query
 
 
 class MarginMethod(Enum):
@@ -36,7 +36,7 @@ class MarginOptions:
     more than three rows do."""
 
     search: SearchOptions = field(default_factory=SearchOptions)
-    """Of CROWN and IBP, which have no closed form in the radius."""
+    """Of CROWN and IBP, which have no closed form in the radius, and of LOCAL for balls."""
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -64,7 +64,7 @@ class CertifiedMargin:
     """
 
     radius: float
-    method: MarginMethod
+    method: MarginMethod | Method
     margin_set: int
     row: int | None
     steps: int

@@ -60,6 +60,20 @@ class Point:
         """Values of the nodes at the image, for the search."""
         return [value.float() for value in self.local.values]
 
+    def pushed(self, direction: Tensor, radius: float) -> tuple[Tensor, float]:
+        """Change [d] of the feature by a step of ``radius`` along the gradient of ``direction``.
+
+        ``direction`` [d]. In float32; and how far that may be off, beside ``RELATIVE_SLACK``.
+        """
+        graph = self.network.folded_float32
+        x = self.x.float().requires_grad_()
+        feature = graph.forward(x)[0]  # [d]
+        slope = torch.autograd.grad(feature @ direction, x)[0]  # [1, C, h, w]
+        with torch.no_grad():
+            step = slope * (radius / slope.norm().clamp_min(torch.finfo(slope.dtype).tiny))
+            moved = graph.forward(x + step)[0] - feature
+        return moved, ABSOLUTE_SLACK * float(feature.detach().norm())
+
     def ball_radius(self, within: float) -> float:
         """What the constant alone certifies for a ball of radius ``within``."""
         if math.isinf(within):
@@ -127,15 +141,15 @@ class MarginSet:
         One step along the gradient, in float32 and with a slack: it decides where to spend
         effort, never what is certified.
         """
-        graph, direction = self.point.network.folded_float32, self.rows[row].float()
-        x = self.point.x.float().requires_grad_()
-        feature = graph.forward(x)[0]  # [d]
-        slope = torch.autograd.grad(feature @ direction, x)[0]  # [1, C, h, w]
-        with torch.no_grad():
-            size = slope.norm().clamp_min(torch.finfo(slope.dtype).tiny)
-            moved = graph.forward(x + radius * slope / size)[0] - feature
-            attained = float(moved @ direction) * (1 - RELATIVE_SLACK)
-            return attained - ABSOLUTE_SLACK * float(feature.norm()) > self.margins[row]
+        direction = self.rows[row].float()
+        moved, slack = self.point.pushed(direction, radius)
+        return float(moved @ direction) * (1 - RELATIVE_SLACK) - slack > self.margins[row]
+
+    def ball_is_lost(self, radius: float) -> bool:
+        """Whether an image within ``radius`` leaves the ball; as ``is_lost``, in two steps."""
+        moved, _ = self.point.pushed(self.rows.sum(0).float(), radius)
+        moved, slack = self.point.pushed(moved, radius)
+        return float(moved.norm()) * (1 - RELATIVE_SLACK) - slack > self.within
 
 
 def sets_around(

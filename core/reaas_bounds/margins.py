@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from reaas_bounds.bracket import Bracket
@@ -13,8 +14,8 @@ from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptions, MarginSets
 from reaas_bounds.margin_set import HUGE, MarginSet, sets_around
-from reaas_bounds.query import rounded_down
-from reaas_bounds.search import Stop, never
+from reaas_bounds.query import Method, rounded_down
+from reaas_bounds.search import Stop, certify_ball, never
 
 # The envelope is built for radii 2^(j / LADDER), whatever the margins are: 26% apart, which costs
 # less than 1% of a radius (measured), since near its best it depends little on what it is for.
@@ -42,9 +43,10 @@ def certify_margins(
     or the row's bound by CROWN or IBP, of which a bracket is searched.
 
     Several sets of rows: each holds the smaller of its rows' radius and of the radius of its ball
-    ``||z' - z||_2 <= rho`` (as ``certify_ball`` by the constant), and the answer is the best set's.
-    The sets are worked on in the order of what their constants say, and one that provably cannot
-    win is left: the answer is the largest of what each of them would get alone.
+    ``||z' - z||_2 <= rho`` (as ``certify_ball`` by the constant, and by LOCAL for AUTO and
+    ENVELOPE), and the answer is the best set's. The sets are worked on in the order of what their
+    constants say, and one that provably cannot win is left: the answer is the largest of what each
+    of them would get alone.
 
     In a set only what limits the radius is worked on, until it stays the same: the answer is that
     of all rows. Each image is worked on alone, so its answer does not depend on the others. Larger
@@ -83,11 +85,23 @@ class _Limits:
         closed = method in (MarginMethod.AUTO, MarginMethod.LIPSCHITZ)
         self.radii = [r if closed or math.isinf(r) else 0.0 for r in own] + [margins.ball_radius]
         by = MarginMethod.LIPSCHITZ if closed else method
-        self.methods: list[MarginMethod] = [by] * len(own) + [MarginMethod.LIPSCHITZ]
-        # Rows that may still be improved. None where nothing certifies 0 or everything.
-        self.left = {row for row, radius in enumerate(own) if 0 < radius < HUGE}
+        self.methods: list[MarginMethod | Method] = [by] * len(own) + [Method.LIPSCHITZ]
+        # What may still be improved: nothing that certifies 0 or everything.
+        self.left = {item for item, radius in enumerate([*own, self.ball]) if 0 < radius < HUGE}
         if method is MarginMethod.LIPSCHITZ:
             self.left.clear()
+        elif method not in (MarginMethod.AUTO, MarginMethod.ENVELOPE):
+            self.left.discard(self.ball_item)  # the ball is the constant's
+
+    @property
+    def ball_item(self) -> int:
+        """Place of the ball."""
+        return len(self.radii) - 1
+
+    @property
+    def ball(self) -> float:
+        """What is certified of the ball."""
+        return self.radii[self.ball_item]
 
     @property
     def hope(self) -> float:
@@ -107,14 +121,14 @@ class _Limits:
     @property
     def ceiling(self) -> float:
         """What it cannot exceed any more."""
-        done = (r for row, r in enumerate(self.radii) if row not in self.left)
+        done = (r for item, r in enumerate(self.radii) if item not in self.left)
         return min(done, default=math.inf)
 
-    def improve(self, row: int, radius: float, method: MarginMethod) -> None:
-        """Note what a bound certifies of a row, its last word."""
-        self.left.discard(row)
-        if radius > self.radii[row]:
-            self.radii[row], self.methods[row] = radius, method
+    def improve(self, item: int, radius: float, method: MarginMethod | Method) -> None:
+        """Note what a bound certifies of a row or of the ball, its last word."""
+        self.left.discard(item)
+        if radius > self.radii[item]:
+            self.radii[item], self.methods[item] = radius, method
 
 
 @dataclass
@@ -133,7 +147,7 @@ class _Search:
         best = max(limits.radius for limits in found)
         for limits in sorted(found, key=lambda limits: -limits.hope):
             if self.method in (MarginMethod.AUTO, MarginMethod.ENVELOPE):
-                self._climb_rows(limits, best)
+                self._work_on(limits, best)
             elif self.method is not MarginMethod.LIPSCHITZ:
                 self._bisect(limits, best)
             best = max(best, limits.radius)
@@ -141,19 +155,40 @@ class _Search:
         chosen = radii.index(max(radii))
         limits = found[chosen]
         item = limits.limiting
-        row = item if item < len(limits.radii) - 1 else None
+        row = item if item != limits.ball_item else None
         radius, method = rounded_down(limits.radius), limits.methods[item]
         return CertifiedMargin(radius, method, chosen, row, self.steps, self.finished)
 
-    def _climb_rows(self, limits: _Limits, best: float) -> None:
-        """Envelopes of the row that limits the set, until it has had them or has no chance."""
+    def _work_on(self, limits: _Limits, best: float) -> None:
+        """What limits the set, row or ball, until it has been worked on or has no chance."""
         while self.finished and limits.ceiling > best:
-            row = limits.limiting
-            behind = limits.radius < best
-            if row not in limits.left or (behind and limits.margins.is_lost(row, best)):
+            item = limits.limiting
+            if item not in limits.left or self._is_lost(limits, item, best):
                 break
-            radius = self._climb(limits.margins, row, limits.ceiling)
-            limits.improve(row, radius, MarginMethod.ENVELOPE)
+            if item == limits.ball_item:
+                self._widen(limits)
+            else:
+                radius = self._climb(limits.margins, item, limits.ceiling)
+                limits.improve(item, radius, MarginMethod.ENVELOPE)
+
+    def _is_lost(self, limits: _Limits, item: int, best: float) -> bool:
+        """Whether a set that is behind ``best`` provably stays there."""
+        if limits.radius >= best:
+            return False
+        if item == limits.ball_item:
+            return limits.margins.ball_is_lost(best)
+        return limits.margins.is_lost(item, best)
+
+    def _widen(self, limits: _Limits) -> None:
+        """The local bound of the ball."""
+        point, search = limits.margins.point, self.options.search
+        within = torch.tensor([limits.margins.within], dtype=torch.float64)
+        (found,) = certify_ball(
+            point.network, point.constants, point.x, within, Method.LOCAL, search, self.stop
+        )
+        self.steps += found.steps
+        self.finished = self.finished and found.converged
+        limits.improve(limits.ball_item, found.radius, Method.LOCAL)
 
     def _climb(self, margins: MarginSet, row: int, enough: float) -> float:
         """Envelopes on the ladder above the constant's radius, up to the first rung not reached.
@@ -177,10 +212,9 @@ class _Search:
 
     def _bisect(self, limits: _Limits, best: float) -> None:
         """One bracket of all rows together, beginning where their constants end."""
-        margins, rows = limits.margins, sorted(limits.left)
+        margins, rows, ball = limits.margins, sorted(limits.left), limits.ball
         if limits.ceiling <= best or not rows:  # a row is lost, the ball is small, or all is free
             return
-        ball = margins.ball_radius
         bracket = Bracket(min(margins.constant_radii), self.options.search)
         while bracket.open and bracket.lower < ball and bracket.upper > best:
             if self.stop():
