@@ -101,6 +101,29 @@ def audit(
     return result
 
 
+def audit_sets(onnx: bytes, *, images: int, seed: int, effort: Effort) -> Audit:
+    """Ask about three sets of margins at once, and attack the rows and the ball of the best one."""
+    network = load_network(onnx)
+    constants = certified_constants(network)
+    asked = Questions.drawn(network, constants.lipschitz, images, seed, (0.05, 0.7))
+    random = np.random.default_rng(seed)
+    spread = torch.from_numpy(random.uniform(0.3, 3, (len(asked.x), 3)))  # [n, s]
+    turned = torch.from_numpy(random.normal(size=(len(asked.x), 3, ROWS, network.feature_dim)))
+    normals = asked.normals[:, None] + 0.3 * turned  # [n, s, m, d]
+    offsets = asked.offsets[:, None] * spread[:, :, None]
+    within = asked.feature_radii[:, None] * spread.flip(1)
+    found = certify_margins(network, constants, asked.x, normals, offsets, valid_within=within)
+    radii = torch.tensor([answer.radius for answer in found], dtype=torch.float64)
+    best = torch.tensor([answer.margin_set for answer in found])
+    each, served, result = torch.arange(len(best)), Served(onnx), Audit()
+    rows = attack_margins(
+        network, served, asked.x, normals[each, best], offsets[each, best], radii, effort
+    )
+    ball = attack_balls(network, served, asked.x, within[each, best], radii, effort)
+    result.record(MarginMethod.AUTO, Verdict(rows.attacked, rows.beaten | ball.beaten))
+    return result
+
+
 def ball_radii(
     network: Network, constants: CertifiedConstants, asked: Questions, method: Method
 ) -> Tensor:

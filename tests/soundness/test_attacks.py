@@ -12,7 +12,7 @@ import pytest
 from reaas_bounds import MarginMethod, Method
 
 from tests.bounds.attack import Effort
-from tests.soundness.audit import Audit, audit
+from tests.soundness.audit import Audit, audit, audit_sets
 from tests.soundness.conftest import ATTACKED
 from tests.soundness.generator import OPERATORS, random_encoder
 from tests.soundness.torch_models import MODELS, exported
@@ -42,6 +42,7 @@ def attacked(onnx: bytes, many: int, few: int, seed: int, effort: Effort) -> Aud
         effort=effort,
     )
     result.add(dear)
+    result.add(audit_sets(onnx, images=few, seed=seed + 2, effort=effort))
     return result
 
 

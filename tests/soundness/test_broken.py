@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import reaas_bounds.bounds.ball
+import reaas_bounds.bounds.crown
 import reaas_bounds.constants
-import reaas_bounds.search
+import reaas_bounds.pairs
 import torch
 from reaas_bounds import Method, Network, load_network
+from reaas_bounds.bounds.centre import Interval
+from reaas_bounds.bounds.relaxation import Relaxation
+from reaas_bounds.graph.activation import Entrywise
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.maps import Convolution, materialize
@@ -31,14 +36,20 @@ Break = Callable[[pytest.MonkeyPatch], object]
 
 
 def found(
-    onnx_file: bytes, patch: pytest.MonkeyPatch, broken: Break, twin: Network | None = None
+    onnx_file: bytes,
+    patch: pytest.MonkeyPatch,
+    broken: Break,
+    method: Method = Method.LIPSCHITZ,
 ) -> Audit:
     """The audit with the mistake; without it nothing is beaten."""
-    chosen: dict[str, Any] = {"balls": [Method.LIPSCHITZ], "margins": (), "images": 8}
-    twin = twin or load_network(onnx_file)
-    assert audit(onnx_file, twin=twin, **chosen).beaten == []
+    twin = load_network(onnx_file)
+
+    def beaten() -> Audit:
+        return audit(onnx_file, twin=twin, balls=[method], margins=(), images=12)
+
+    assert beaten().beaten == []
     broken(patch)
-    return audit(onnx_file, twin=twin, **chosen)
+    return beaten()
 
 
 def normed(norm: Callable[[LinearMap], float]) -> Break:
@@ -120,13 +131,13 @@ def test_no_margin_for_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     draft.op("Gemm", draft.weights(6, 16), np.full(6, 3e4), transB=1)
     draft.op("Sub", np.full(6, 3e4))
 
-    def exact(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(
-            reaas_bounds.search, "float32_error_at", lambda _, x: torch.zeros_like(x[:, 0, 0, 0])
-        )
-        patch.setattr(reaas_bounds.constants, "float32_error", lambda _: (0.0, 0.0))
+    assert found(draft.finish(), monkeypatch, exact_arithmetic).beaten
 
-    assert found(draft.finish(), monkeypatch, exact).beaten
+
+def exact_arithmetic(patch: pytest.MonkeyPatch) -> None:
+    """As if float32 did not round."""
+    patch.setattr(reaas_bounds.pairs, "float32_error_at", lambda _, x: 0 * x[:, 0, 0, 0])
+    patch.setattr(reaas_bounds.constants, "float32_error", lambda _: (0.0, 0.0))
 
 
 def skipped(builder: GraphBuilder, node: onnx.NodeProto) -> None:
@@ -151,14 +162,15 @@ def test_a_box_that_loses_its_width_at_a_normalisation_in_the_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As an IBP that knows the ball at the image only, and from there on a box that is a point."""
-    data = random_encoder("constants", 2)
-    twin = load_network(data)
+    norms = Network.row_norms
 
-    def pointlike(centre: Any, radii: Tensor) -> Tensor:
-        return torch.zeros_like(radii)
+    def pointlike(network: Network, index: int) -> Tensor:
+        return 0 * norms(network, index)
 
-    monkeypatch.setitem(reaas_bounds.search._BOUNDS, Method.IBP, pointlike)
-    assert audit(data, twin=twin, balls=[Method.IBP], margins=()).beaten
+    def broken(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(Network, "row_norms", pointlike)
+
+    assert found(random_encoder("constants", 2), monkeypatch, broken, Method.IBP).beaten
 
 
 def test_an_unknown_operator_as_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,3 +182,36 @@ def test_an_unknown_operator_as_the_identity(monkeypatch: pytest.MonkeyPatch) ->
     data = draft.finish()
     monkeypatch.setitem(OPERATORS, "Exp", skipped)
     assert audit(data, balls=[Method.LIPSCHITZ], margins=(), images=8).beaten
+
+
+def test_lines_of_neurons_that_never_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CROWN with the tangent at the image for every neuron: right within one linear piece only."""
+
+    def tangent(function: Entrywise, at: Tensor, interval: Interval) -> Relaxation:
+        slope, nothing = function.derivative(at), torch.zeros_like(at)
+        return Relaxation(slope, slope, nothing, nothing)
+
+    def broken(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(reaas_bounds.bounds.crown, "relax", tangent)
+
+    assert found(random_encoder("relu", 1), monkeypatch, broken, Method.CROWN).beaten
+
+
+def test_a_local_bound_that_forgets_what_neurons_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two neurons that turn where images are grey: near every random one."""
+    draft = Draft((1, 4, 4), 0)
+    weight = draft.weights(2, 16)
+    draft.op("Flatten")
+    draft.op("Gemm", weight, -0.5 * weight.sum(axis=1), transB=1)
+    draft.op("Relu")
+    draft.op("Gemm", draft.weights(2, 2), draft.weights(2), transB=1)
+    ramp = reaas_bounds.bounds.ball.ramp
+
+    def lossless(*arguments: Any) -> tuple[Tensor, Tensor]:
+        slopes, omega = ramp(*arguments)
+        return slopes, 0 * omega
+
+    def broken(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(reaas_bounds.bounds.ball, "ramp", lossless)
+
+    assert found(draft.finish(), monkeypatch, broken, Method.LOCAL).beaten
