@@ -47,6 +47,7 @@ class Propagation:
         rounding: of its sums (exact: no affine node).
         bias: norm of its bias's magnitude (0: no affine node).
         fused: additions behind what it reads that ONNX Runtime may run on through this node.
+        drift: what one unit of error in the inputs of an affine node adds to ``Sizes.sums``.
     """
 
     graph: Graph
@@ -58,22 +59,28 @@ class Propagation:
     rounding: list[SumRounding]
     bias: list[float]
     fused: list[int]
+    drift: list[float]
 
     @classmethod
     def of(cls, network: Network) -> Propagation:
         """Norms come from the network's memory; the rest is cheap."""
         nodes = network.executed.nodes
         head = _head(network)
+        gain = [_gain(network, node) for node in nodes]
+        absolute = [_absolute(network, node) for node in nodes]
+        rounding = [sum_rounding(n) if isinstance(n, Affine) else EXACT for n in nodes]
+        largest = [part.largest for part in rounding]
         return cls(
             graph=network.executed,
-            gain=[_gain(network, node) for node in nodes],
-            absolute=[_absolute(network, node) for node in nodes],
+            gain=gain,
+            absolute=absolute,
             suffix=_suffixes(network, len(nodes) - 1),
             head=head,
             to_head=_suffixes(network, head),
-            rounding=[sum_rounding(n) if isinstance(n, Affine) else EXACT for n in nodes],
+            rounding=rounding,
             bias=[_bias(node) for node in nodes],
             fused=_fused(network.executed),
+            drift=[m * a + t * g for (m, t), a, g in zip(largest, absolute, gain, strict=True)],
         )
 
     def affine(self, index: int) -> Affine:
@@ -99,11 +106,6 @@ class Propagation:
                 wanted.add(index)
         return sorted(wanted)
 
-    def drift(self, index: int) -> float:
-        """What one unit of error in the inputs of an affine node adds to ``Sizes.sums``."""
-        magnitude, total = self.rounding[index].largest
-        return magnitude * self.absolute[index] + total * self.gain[index]
-
     def added(self, sizes: Sizes) -> list[Tensor]:
         """Per node the norm of the error that it adds to what it reads. Deterministic.
 
@@ -113,9 +115,8 @@ class Propagation:
         added = [gamma(INPUT_TERMS, UNIT_32) * sizes.image]
         errors = list(added)
         for index, node in enumerate(self.graph.nodes[1:], start=1):
-            carried = self.gain[index] * sum(
-                (errors[source] for source in sources(node)), torch.zeros_like(sizes.image)
-            )
+            read = [errors[source] for source in sources(node)]
+            carried = self.gain[index] * (read[0] if len(read) == 1 else read[0] + read[1])
             added.append(self._added(index, node, carried, errors, sizes))
             errors.append(carried + added[-1])
         return added

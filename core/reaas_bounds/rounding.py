@@ -41,7 +41,7 @@ def float32_error(network: Network) -> tuple[float, float]:
     def sums(index: int, error: Tensor) -> Tensor:
         source, (magnitude, total) = known.affine(index).source, known.rounding[index].largest
         products = known.absolute[index] * sizes[source] + known.bias[index] * _OFFSET
-        return magnitude * products + total * sizes[index] + known.drift(index) * error
+        return magnitude * products + total * sizes[index] + known.drift[index] * error
 
     image = torch.tensor([1.0, 0.0], dtype=torch.float64)
     added = known.added(Sizes(image, _OFFSET, sums, lambda index, error: sizes[index] + error))
@@ -95,8 +95,10 @@ def _row_errors(
 
 def _weighted(constants: list[float], added: list[Tensor]) -> Tensor:
     """Sum over the nodes of what each adds, times the constant of what follows it."""
-    terms = (constant * part for constant, part in zip(constants, added, strict=True))
-    return sum(terms, torch.zeros_like(added[0]))
+    total = constants[0] * added[0]
+    for constant, part in zip(constants[1:], added[1:], strict=True):
+        total = total + constant * part
+    return total
 
 
 def _constants_by_row(

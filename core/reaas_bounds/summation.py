@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class SumRounding:
     magnitude: Tensor
     total: Tensor
 
-    @property
+    @cached_property
     def largest(self) -> tuple[float, float]:
         """The largest of both coefficients."""
         return float(self.magnitude.max()), float(self.total.max())

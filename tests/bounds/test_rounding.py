@@ -7,11 +7,12 @@ from itertools import accumulate
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reaas_bounds import SeparableResize, certified_constants, load_network
-from reaas_bounds.graph.maps import Dense
+from reaas_bounds.graph.maps import Convolution, Dense
 from reaas_bounds.graph.nodes import Affine
+from reaas_bounds.leading import LeadingForm
 from reaas_bounds.norms.matrix import gamma
 from reaas_bounds.rounding import float32_error, float32_error_at, float32_row_error_at
 from reaas_bounds.summation import UNIT_32, sum_rounding
@@ -151,3 +152,20 @@ def test_the_bound_is_small_against_a_feature() -> None:
     x = torch.rand(10, *network.input_shape, dtype=torch.float64)
     sizes = network.forward(x).norm(dim=1)
     assert bool((float32_error_at(network, x) < 1e-3 * sizes).all())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(8, 20), st.integers(1, 3), st.integers(1, 2))
+def test_the_leading_form_bounds_a_convolution_with_absolute_weights(
+    seed: int, outputs: int, inputs: int, stride: int
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    weight = torch.randn(outputs, inputs, 3, 2, generator=random).double()
+    conv = Convolution(weight, (inputs, 7, 6), (stride, 1), (1, 0, 2, 1))
+    form = LeadingForm.of(conv)
+    assert form is not None
+    h = torch.rand(5, inputs, 7, 6, generator=random).square()
+    truth = conv.absolute().apply(h.double()).square().sum(1, keepdim=True)
+    bound = form.squares(h).double() * (1 + 1e-5)
+    assert bool((truth <= bound).all())
+    assert float(bound.sum()) <= 2 * float(truth.sum())

@@ -88,13 +88,15 @@ class TwoSlope(Entrywise):
     def __init__(self, alpha: Tensor, name: str) -> None:
         self.alpha, self.name = alpha, name
         self.low, self.high = alpha.clamp_max(1.0), alpha.clamp_min(1.0)
+        self._cut_off = bool((alpha == 0).all())
         # One product, unless it is exact.
         exact = bool(((alpha == 0) | (alpha.abs() == 1)).all())
         self.relative_error = 0.0 if exact else 2.0**-23
 
     def value(self, z: Tensor) -> Tensor:
         """``max(z, 0) + alpha min(z, 0)``."""
-        return torch.relu(z) + self.alpha * z.clamp_max(0.0)
+        above = torch.relu(z)
+        return above if self._cut_off else above + self.alpha * z.clamp_max(0.0)
 
     def derivative(self, z: Tensor) -> Tensor:
         """1 above zero, else alpha."""

@@ -42,7 +42,7 @@ def gram_norm(gram: Tensor, terms: int, error: float = 0.0) -> float:
     if trace == 0.0:
         return error
     rounding = gamma(terms) * trace * (1 + 2 * gamma(terms + len(gram)))
-    squared = _positive_semidefinite_limit(gram) + rounding
+    squared = largest_eigenvalue_bound(gram) + rounding
     return (math.sqrt(squared) + error) * (1 + 8 * UNIT)
 
 
@@ -51,10 +51,13 @@ def gamma(terms: int, unit: float = UNIT) -> float:
     return terms * unit / (1 - terms * unit)
 
 
-def _positive_semidefinite_limit(gram: Tensor) -> float:
-    """A proved upper bound of the largest eigenvalue of the symmetric ``gram`` [k, k]."""
+def largest_eigenvalue_bound(gram: Tensor) -> float:
+    """A proved upper bound of the largest eigenvalue of the symmetric ``gram`` [k, k].
+
+    That eigenvalue must not be negative.
+    """
     side = gram.shape[0]
-    slack = 1e-7
+    slack = 1e-8
     while True:
         limit = _largest_eigenvalue_estimate(gram) * (1 + slack)
         shifted = -gram
@@ -74,9 +77,9 @@ def _largest_eigenvalue_estimate(gram: Tensor) -> float:
         return max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0) or fallback
     array = gram.numpy()
     operator = LinearOperator(gram.shape, matvec=lambda v: array @ v, dtype=array.dtype)
-    start = gram.diagonal().sqrt().numpy()
+    start = gram.diagonal().abs().sqrt().numpy()
     try:
-        found = eigsh(operator, k=1, v0=start, tol=1e-4, return_eigenvectors=False)
+        found = eigsh(operator, k=1, v0=start, tol=1e-5, return_eigenvectors=False)
     except ArpackError:
         return fallback
     return float(found[0])
