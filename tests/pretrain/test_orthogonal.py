@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,11 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(run: Path, tmp_path: P
 def test_shapes_without_an_orthogonal_kernel(encoder: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         _recipe(**encoder)
+
+
+def test_without_the_package_the_recipe_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "orthogonium.layers", None)
+    with pytest.raises(RecipeError, match=r"needs the package orthogonium \(pip install"):
+        ConvEncoder(_recipe().encoder)

@@ -17,10 +17,11 @@ PROBE_NOISE = (0.0, 1.0, 2.0, 4.0)
 
 @torch.no_grad()
 def encode(encoder: ConvEncoder, images: Tensor, batch: int = 500) -> Tensor:
-    """Features `[n, d]` float32 of images `[n, 3, h, w]` uint8."""
-    was_training = encoder.training
+    """Features `[n, d]` float32 of images `[n, 3, h, w]` uint8, on the CPU wherever they are."""
+    was_training, device = encoder.training, encoder.mean.device
     encoder.eval()
-    features = [encoder(part.float() / 255) for part in torch.split(images, batch)]
+    parts = torch.split(images, batch)
+    features = [encoder(part.to(device).float() / 255).cpu() for part in parts]
     encoder.train(was_training)
     return torch.cat(features)
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, unfold
 
+from reaas_pretrain.recipe import RecipeError
+
 if TYPE_CHECKING:
     from reaas_pretrain.encoder import ConvEncoder
 
@@ -27,9 +29,8 @@ def orthogonal_convolution(
     inputs: int, outputs: int, kernel: int, stride: int, padding: int
 ) -> nn.Conv2d:
     """A convolution whose operator has norm 1 at most, whatever its parameters are."""
-    from orthogonium.layers import AdaptiveOrthoConv2d  # type: ignore[import-untyped]
-
-    layer = AdaptiveOrthoConv2d(
+    package = _package()
+    layer = package.layers.AdaptiveOrthoConv2d(
         inputs,
         outputs,
         kernel,
@@ -43,9 +44,8 @@ def orthogonal_convolution(
 
 def orthogonal_linear(inputs: int, outputs: int) -> nn.Linear:
     """A linear map with orthonormal rows."""
-    from orthogonium.layers import OrthoLinear
-
-    return cast(nn.Linear, OrthoLinear(inputs, outputs, ortho_params=_parametrisation()))
+    linear = _package().layers.OrthoLinear(inputs, outputs, ortho_params=_parametrisation())
+    return cast(nn.Linear, linear)
 
 
 def maxmin(hidden: Tensor) -> Tensor:
@@ -56,16 +56,25 @@ def maxmin(hidden: Tensor) -> Tensor:
 
 def _parametrisation() -> Any:
     """Orthogonality by QR: exact, stateless, and half the time of Bjorck's iterations here."""
-    from orthogonium.model_factory.classparam import ClassParam  # type: ignore[import-untyped]
-    from orthogonium.reparametrizers import (  # type: ignore[import-untyped]
-        BatchedIdentity,
-        BatchedQROrthogonalization,
-        OrthoParams,
+    package = _package()
+    return package.reparametrizers.OrthoParams(
+        spectral_normalizer=package.reparametrizers.BatchedIdentity,
+        orthogonalizer=package.model_factory.classparam.ClassParam(
+            package.reparametrizers.BatchedQROrthogonalization
+        ),
     )
 
-    return OrthoParams(
-        spectral_normalizer=BatchedIdentity, orthogonalizer=ClassParam(BatchedQROrthogonalization)
-    )
+
+def _package() -> Any:
+    try:
+        import orthogonium.layers  # type: ignore[import-untyped]
+        import orthogonium.model_factory.classparam  # type: ignore[import-untyped]
+        import orthogonium.reparametrizers  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise RecipeError(
+            "encoder.family = orthogonal needs the package orthogonium (pip install 'orthogonium')"
+        ) from error
+    return orthogonium
 
 
 @torch.no_grad()

@@ -165,11 +165,16 @@ def _manifest(
             "steps": checkpoint.step,
             "seconds": round(checkpoint.seconds),
             "loss": round(checkpoint.history[-1]["loss"], 4),
-            "settings": recipe.model_dump(
-                mode="json", include={"contrast", "spectral", "optimiser", "augmentation"}
-            ),
+            "objective": recipe.objective,
+            "settings": recipe.model_dump(mode="json", include=_settings(recipe)),
         },
     }
+
+
+def _settings(recipe: Recipe) -> set[str]:
+    """The recipe's sections that this run was decided by."""
+    read = {"moco": {"contrast"}, "rocl": {"contrast", "attack"}, "supervised": set[str]()}
+    return {"encoder", "augmentation", "spectral", "optimiser", "schedule"} | read[recipe.objective]
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:
