@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 from reaas.v1 import pretrain_pb2 as pb
 from reaas_pretrain.service.launcher import last_words
+from reaas_pretrain.service.run import Run
 
 from tests.pretrain_service.conftest import Script
 from tests.pretrain_service.house import create, ended, get, service, until
@@ -110,6 +112,30 @@ async def test_cancelling(house: Path, script: Script) -> None:
         assert again.state == pb.RUN_STATE_CANCELLED
         assert not again.cancelling
         assert not (house / "runs" / second / "attempts").exists()
+
+
+async def test_cancelling_while_another_run_is_launched(house: Path, script: Script) -> None:
+    script("true")
+    launching, go = threading.Event(), threading.Event()
+    async with service(house, max_running=2, supervise_s=1.0) as (server, stub):
+        launcher = server.servicer.launcher
+        # Both wait for the same look.
+        server.servicer.supervisor.wake = lambda: None  # type: ignore[method-assign]
+        start = launcher.start
+
+        def slow(run: Run) -> None:
+            launching.set()
+            assert go.wait(60)
+            start(run)
+
+        launcher.start = slow  # type: ignore[method-assign]
+        first, second = [(await create(stub)).id for _ in range(2)]
+        assert await asyncio.to_thread(launching.wait, 60)
+        await stub.CancelRun(pb.CancelRunRequest(run_id=second))
+        go.set()
+        assert (await ended(stub, first)).state == pb.RUN_STATE_SUCCEEDED
+        assert (await get(stub, second)).state == pb.RUN_STATE_CANCELLED
+        assert not (house / "runs" / second / "status").exists()
 
 
 async def test_a_process_that_ignores_sigterm_is_killed(house: Path, script: Script) -> None:

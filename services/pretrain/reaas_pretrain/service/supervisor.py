@@ -63,7 +63,7 @@ class Supervisor:
         if run.has_ended or run.cancelling:
             return run
         if run.state is RunState.QUEUED:
-            return self._store.save(run.over(RunState.CANCELLED, "cancelled before it ran"))
+            return self._store.save(run.over(RunState.CANCELLED, "cancelled while it waited"))
         run = self._store.save(run.cancel_requested())
         self.wake()
         return run
@@ -88,11 +88,11 @@ class Supervisor:
             for run in self._store.runs(RunState.RUNNING):
                 self._on_time(run, now - last)
             last = now
+            self._wake.clear()
             try:
                 await self._look()
             except Exception:  # A full disk or a lost cluster: the next look may do better.
                 _log.exception("runs could not be looked after")
-            self._wake.clear()
             try:
                 async with asyncio.timeout(self._settings.supervise_s):
                     await self._wake.wait()
@@ -106,9 +106,12 @@ class Supervisor:
             if len(self._store.runs(RunState.RUNNING)) >= self._settings.max_running:
                 break
             if time.monotonic() >= self._not_before.get(run.id, 0.0):
-                await self._launch(run)
+                await self._launch(run.id)
 
-    async def _launch(self, run: Run) -> None:
+    async def _launch(self, run_id: str) -> None:
+        run = self._store.get(run_id)
+        if run.state is not RunState.QUEUED:  # Cancelled while another one was launched.
+            return
         launched = self._store.save(run.launched())
         try:
             await asyncio.to_thread(self._launcher.start, launched)
