@@ -141,6 +141,21 @@ async def test_queries_and_bytes_are_metered(stub: Any, server: Any) -> None:
     assert samples[f"reaas_response_bytes_total{labels}"] == reply.ByteSize() + FRAME_BYTES
 
 
+async def test_answers_are_counted_by_what_certified_them(models_dir: Path) -> None:
+    async with (
+        f2i_server(models_dir) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        request = perturb_request(images(5), np.full(5, 0.5), method=f2i_pb2.METHOD_LIPSCHITZ)
+        reply = await F2IServiceStub(channel).Perturb(request)  # type: ignore[misc]
+        samples = await scrape(server)
+    labels = "method=lipschitz,model=tiny,target=ball"
+    assert samples[f"reaas_f2i_answers_total{{converged=true,{labels}}}"] == 5
+    assert samples[f"reaas_f2i_steps_sum{{{labels}}}"] == sum(r.steps for r in reply.results)
+    total = sum(r.radius for r in reply.results)
+    assert samples[f"reaas_f2i_radius_sum{{{labels}}}"] == pytest.approx(total)
+
+
 async def test_info_names_the_search_limit(stub: Any) -> None:
     info = await stub.GetInfo(model_pb2.GetInfoRequest())
     assert info.service == "reaas.v1.F2IService"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from reaas.v1.encoder_pb2_grpc import EncoderServiceStub, add_EncoderServiceServ
 from reaas_runtime import ConfigurationError, start_server
 
 from tests.runtime.toy import Toy, toy_settings
-from tests.support.servers import running
+from tests.support.servers import running, scrape
 
 Write = Callable[[str, trustme.Blob], Path]
 
@@ -67,6 +68,14 @@ async def test_tls_is_one_switch(
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await service_name(server.address, credentials)
             assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_the_end_of_the_certificate_is_a_metric(
+    models_dir: Path, tls: dict[str, Any]
+) -> None:
+    async with running(toy_settings(models_dir, **tls), Toy) as server:
+        metrics = await scrape(server)
+    assert metrics["reaas_tls_certificate_expiry_timestamp_seconds{}"] > time.time()
 
 
 async def test_probes_need_no_tls_and_reach_nothing_else(

@@ -49,7 +49,7 @@ class Toy(ModelServicer[str], encoder_pb2_grpc.EncoderServiceServicer):
         self, request: encoder_pb2.EncodeRequest, context: Any
     ) -> encoder_pb2.EncodeResponse:
         call = current_call()
-        with self.pool.admit(1):
+        with self.admit(1):
             done = await self.pool.run(
                 lambda: self.work(request.model.name), deadline=call.deadline
             )

@@ -61,7 +61,7 @@ class EncoderServicer(ModelServicer[EncoderSession], encoder_pb2_grpc.EncoderSer
         served = self.repository.resolve(request.model)
         spec, encoder = served.entry.manifest.input, served.model
         count = check_inputs(request.inputs, spec, self.settings.max_batch_inputs)
-        with self.pool.admit(count):
+        with self.admit(count):
             ready = await self.pool.run(
                 lambda: prepare_batch(decode_inputs(request.inputs, spec, clean=False), spec),
                 deadline=call.deadline,

@@ -22,6 +22,7 @@ from reaas_runtime import (
     stage_timings,
 )
 
+from reaas_f2i.answers import AnswerMetrics
 from reaas_f2i.certifier import Certifier
 from reaas_f2i.questions import check_request, to_question, to_result
 from reaas_f2i.settings import F2ISettings
@@ -41,6 +42,8 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
         # The worker pool is the parallelism; torch's own threads would fight over the same cores.
         torch.set_num_threads(1)
         super().__init__(settings, meter)
+        self._answers = AnswerMetrics(meter)
+        meter.show_engine("torch", torch.__version__, "cpu", self.pool.workers)
 
     def load(self, entry: ModelEntry) -> Certifier:
         """A warm certifier of `entry`."""
@@ -74,16 +77,18 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
         spec = manifest.input
         count = check_inputs(request.inputs, spec, self.settings.max_batch_inputs)
         check_request(request, count, manifest.feature.dim, self.settings)
-        with self.pool.admit(count):
+        with self.admit(count):
             ready = await self.pool.run(
                 lambda: to_question(request, spec, self.settings), deadline=call.deadline
             )
             parts = await self._answer(served.model, ready.value, call)
         compute = sum(part.busy_seconds for part in parts)
         call.charge(API, request.model.name, count, ready.busy_seconds + compute)
+        answers = [answer for part in parts for answer in part.value]
+        self._answers.count(manifest.name, request.WhichOneof("target") or "", answers)
         return f2i_pb2.PerturbResponse(
             model=served.entry.ref,
-            results=[to_result(answer) for part in parts for answer in part.value],
+            results=[to_result(answer) for answer in answers],
             timings=stage_timings(
                 queue=ready.queue_seconds + min(part.queue_seconds for part in parts),
                 preprocess=ready.busy_seconds,

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.metering import Cost
+from reaas_runtime.quota import Quotas
 
 SCHEMES = ("reaas", "seaas")
 PHASES = ("test", "train")
+DRAWS_KEY = "x-reaas-draws"
+MAX_DRAWS = 10**7
 
 _current: ContextVar[Call] = ContextVar("reaas_call")
 
@@ -25,6 +28,10 @@ class Call:
     phase: str
     roles: frozenset[str] = frozenset()
     """What the key file lets this client do beyond asking queries."""
+    quotas: Quotas = field(default_factory=Quotas)
+    """What its client may ask."""
+    draws: int | None = None
+    """Noise draws that the client says one SEaaS certificate of these inputs takes."""
     deadline: float | None = None
     """`time.monotonic()` seconds by which the current message must be answered."""
     cost: Cost | None = None
@@ -56,6 +63,22 @@ def current_call() -> Call:
 def enter_call(call: Call) -> None:
     """Make `call` the current one of this task."""
     _current.set(call)
+
+
+def read_draws(metadata: Mapping[str, str]) -> int | None:
+    """Value of x-reaas-draws, 1 to 10^7; None where absent. DomainError INVALID_METADATA."""
+    value = metadata.get(DRAWS_KEY)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_DRAWS):
+        raise DomainError(
+            Reason.INVALID_METADATA,
+            f"metadata {DRAWS_KEY} is {value!r}, not a number from 1 to {MAX_DRAWS}",
+            field=f"metadata.{DRAWS_KEY}",
+            got=value,
+            limit=MAX_DRAWS,
+        )
+    return int(value)
 
 
 def read_choice(metadata: Mapping[str, str], key: str, allowed: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reaas_runtime.errors import ConfigurationError, DomainError, Reason
+from reaas_runtime.quota import Allowance, parse_limits
 
 ANONYMOUS = "anonymous"
 OTHER = "other"
@@ -28,6 +29,8 @@ class KeyEntry:
     hash: bytes
     """SHA-256 of the key."""
     roles: frozenset[str] = frozenset()
+    limits: Allowance | None = None
+    """Queries that the client may ask; None: the service's default."""
 
 
 class ApiKeys:
@@ -52,6 +55,15 @@ class ApiKeys:
         """Roles of a client; none for an anonymous one."""
         entry = self._entries.get(client_id)
         return frozenset() if entry is None else entry.roles
+
+    @property
+    def limits(self) -> dict[str, Allowance]:
+        """Of the clients that have limits of their own."""
+        return {
+            client: entry.limits
+            for client, entry in self._entries.items()
+            if entry.limits is not None
+        }
 
     def authenticate(self, authorization: str | None) -> str:
         """The client id of an `authorization: Bearer <API key>` value.
@@ -82,7 +94,9 @@ def key_hash(key: str) -> bytes:
 
 
 def read_key_file(file: Path) -> dict[str, KeyEntry]:
-    """Parse 'client_id: sha256hex [role ...]' lines; '#' starts a comment.
+    """Parse 'client_id: sha256hex [role ...] [limit ...]' lines; '#' starts a comment.
+
+    What has a '/' is a limit: '100/second', '1000000/day'.
 
     Raises ConfigurationError.
     """
@@ -98,14 +112,17 @@ def read_key_file(file: Path) -> dict[str, KeyEntry]:
         if not text:
             continue
         client, _, rest = (part.strip() for part in text.partition(":"))
-        digest, *roles = rest.split() or [""]
+        digest, *words = rest.split() or [""]
+        limits = [word for word in words if "/" in word]
+        roles = [word for word in words if "/" not in word]
         check_client_id(client, f"{file}:{number}")
         if not _HASH.fullmatch(digest):
             raise ConfigurationError(f"{file}:{number}: not 64 hex digits after {client!r}")
         if client in entries:
             raise ConfigurationError(f"{file}:{number}: client {client!r} is there twice")
         check_roles(roles, f"{file}:{number}")
-        entries[client] = KeyEntry(bytes.fromhex(digest), frozenset(roles))
+        allowed = parse_limits(limits, f"{file}:{number}") if limits else None
+        entries[client] = KeyEntry(bytes.fromhex(digest), frozenset(roles), allowed)
     return entries
 
 

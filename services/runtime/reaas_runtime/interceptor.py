@@ -16,10 +16,11 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from reaas_runtime.call import PHASES, SCHEMES, Call, enter_call, read_choice
+from reaas_runtime.call import PHASES, SCHEMES, Call, enter_call, read_choice, read_draws
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.identity import ApiKeys
 from reaas_runtime.metering import FRAME_BYTES, Meter, RpcName
+from reaas_runtime.quota import Quotas, parse_limits
 from reaas_runtime.settings import ServerSettings
 from reaas_runtime.status import abort, code_of
 
@@ -46,6 +47,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self.draining = False
         self._meter = meter
         self._settings = settings
+        self.quotas = Quotas(parse_limits(settings.default_limits, "default_limits"))
         self._held_bytes = 0
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -145,7 +147,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         raw, received = _serialise(call, reply), call.held_bytes
         if call.cost is not None:
             self._meter.charge(
-                call.client_id, call.scheme, call.phase, call.cost, received, len(raw)
+                call.client_id,
+                call.scheme,
+                call.phase,
+                call.cost,
+                received,
+                len(raw),
+                call.draws,
             )
             call.totals["queries"] += call.cost.queries
         call.totals["request_bytes"] += received + FRAME_BYTES
@@ -164,6 +172,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             yield call
         except DomainError as error:
             code, call.why = code_of(error), error.message
+            self._meter.refused(error.reason)
             await abort(context, error)
         except (asyncio.CancelledError, GeneratorExit):
             code = _why_cancelled(context)
@@ -181,6 +190,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call.roles = self.keys.roles_of(call.client_id)
         call.scheme = read_choice(metadata, "x-reaas-scheme", SCHEMES)
         call.phase = read_choice(metadata, "x-reaas-phase", PHASES)
+        call.draws = read_draws(metadata)
+        call.quotas = self.quotas
 
     def _enter(self, rpc: RpcName) -> None:
         self._in_flight += 1

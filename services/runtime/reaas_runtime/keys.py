@@ -21,23 +21,25 @@ from reaas_runtime.identity import (
     key_hash,
     read_key_file,
 )
+from reaas_runtime.quota import parse_limits
 
 PREFIX = "reaas_"  # lets secret scanners recognise a leaked key
 
 
-def add_key(client: str, file: Path, roles: Sequence[str] = ()) -> str:
+def add_key(client: str, file: Path, roles: Sequence[str] = (), limits: Sequence[str] = ()) -> str:
     """Append `client` with the hash of a new key to `file`; returns the key.
 
     Raises ConfigurationError where the id is not usable or there already.
     """
     check_client_id(client, "add")
     check_roles(roles, "add")
+    parse_limits(limits, "add")
     if file.exists() and client in read_key_file(file):
         raise ConfigurationError(f"client {client!r} is in {file} already: delete its line first")
     key = PREFIX + secrets.token_urlsafe(32)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "a") as lines:
-        lines.write(" ".join([f"{client}: {key_hash(key).hex()}", *roles]) + "\n")
+        lines.write(" ".join([f"{client}: {key_hash(key).hex()}", *roles, *limits]) + "\n")
     return key
 
 
@@ -57,9 +59,16 @@ def main(arguments: list[str] | None = None) -> int:
         choices=sorted(ROLES),
         help="what the key allows beyond queries",
     )
+    add.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="N/WINDOW",
+        help="queries that the client may ask at each replica: 100/second, 1000000/day",
+    )
     parsed = parser.parse_args(arguments)
     try:
-        print(add_key(parsed.client, parsed.file, parsed.role))
+        print(add_key(parsed.client, parsed.file, parsed.role, parsed.limit))
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

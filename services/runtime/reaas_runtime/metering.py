@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from reaas.v1 import model_pb2
 
 from reaas_runtime.identity import ANONYMOUS, OTHER
@@ -27,6 +29,18 @@ class Cost:
     model: str
     queries: int
     compute_seconds: float
+
+    def certificates(self, scheme: str, draws: int) -> float:
+        """Certificates that this message amounts to, where one takes ``draws`` as SEaaS.
+
+        A radius is one of REaaS; SEaaS needs ``draws`` features for one; else none.
+        """
+        match scheme, self.api:
+            case "reaas", "f2iperturb":
+                return float(self.queries)
+            case "seaas", "feature":
+                return self.queries / draws
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,22 @@ class Meter:
         self._compute = Counter(
             "reaas_compute_seconds", "Worker time of answers.", _COST, registry=registry
         )
+        declared = ("client", "scheme", "phase", "model")
+        self._certificates = Counter(
+            "reaas_declared_certificates",
+            "Certificates whose clients declared what one takes as SEaaS.",
+            declared,
+            registry=registry,
+        )
+        self._draws = Counter(
+            "reaas_declared_draws",
+            "Queries that these certificates take as SEaaS.",
+            declared,
+            registry=registry,
+        )
+        self._refused = Counter(
+            "reaas_refused", "Calls refused, by reason.", ("reason",), registry=registry
+        )
         self._started = Counter("grpc_server_started", "Calls begun.", _RPC, registry=registry)
         self._handled = Counter(
             "grpc_server_handled", "Calls ended, by code.", (*_RPC, "grpc_code"), registry=registry
@@ -86,6 +116,15 @@ class Meter:
         self._pending = Gauge(
             "reaas_pending_inputs", "Inputs waiting or in work.", registry=registry
         )
+        self._pending_limit = Gauge(
+            "reaas_pending_inputs_limit", "Most inputs waiting or in work.", registry=registry
+        )
+        self._engine = Gauge(
+            "reaas_engine_info",
+            "What computes.",
+            ("engine", "version", "provider", "threads"),
+            registry=registry,
+        )
 
     def know_clients(self, client_ids: Iterable[str]) -> None:
         """Give clients labels of their own, as long as there is room; they keep them for good."""
@@ -94,9 +133,19 @@ class Meter:
                 self._metered_clients.add(client_id)
 
     def charge(
-        self, client: str, scheme: str, phase: str, cost: Cost, request: int, response: int
+        self,
+        client: str,
+        scheme: str,
+        phase: str,
+        cost: Cost,
+        request: int,
+        response: int,
+        draws: int | None = None,
     ) -> None:
-        """Count one answered message; `request` and `response` are serialized sizes in bytes."""
+        """Count one answered message; `request` and `response` are serialized sizes in bytes.
+
+        `draws`: what the client says that one certificate of its inputs takes as SEaaS.
+        """
         label = client if client == ANONYMOUS or client in self._metered_clients else OTHER
         labels = (label, cost.api, scheme, phase, cost.model)
         self._queries.labels(*labels).inc(cost.queries)
@@ -104,6 +153,11 @@ class Meter:
         self._response_bytes.labels(*labels).inc(response + FRAME_BYTES)
         self._compute.labels(*labels).inc(cost.compute_seconds)
         self._batch.labels(cost.api).observe(cost.queries)
+        if draws is not None:
+            certificates = cost.certificates(scheme, draws)
+            declared = (label, scheme, phase, cost.model)
+            self._certificates.labels(*declared).inc(certificates)
+            self._draws.labels(*declared).inc(certificates * draws)
 
     def started(self, rpc: RpcName) -> None:
         """Count a call that begins."""
@@ -118,12 +172,41 @@ class Meter:
         """Count queued work that was not done: its caller is "gone", or its "deadline" passed."""
         self._skipped.labels(why).inc()
 
-    def watch_pending(self, pending: Callable[[], float]) -> None:
+    def refused(self, reason: str) -> None:
+        """Count a call that was refused on purpose."""
+        self._refused.labels(reason).inc()
+
+    def watch_pending(self, pending: Callable[[], float], limit: int) -> None:
         """Read the number of pending inputs from `pending` at every scrape."""
         self._pending.set_function(pending)
+        self._pending_limit.set(limit)
+
+    def watch_quotas(self, used: Callable[[str], float | None]) -> None:
+        """Read what share of its quota each client has used at every scrape; None: it has none."""
+        self.registry.register(_QuotaCollector(self._metered_clients, used))
+
+    def show_engine(self, engine: str, version: str, provider: str, threads: int) -> None:
+        """Expose what computes, and on how many workers."""
+        self._engine.labels(engine, version, provider, str(threads)).set(1)
 
     def show_models(self, models: Iterable[model_pb2.ModelRef]) -> None:
         """Expose exactly these models."""
         self._model.clear()
         for ref in models:
             self._model.labels(ref.name, ref.version, ref.digest).set(1)
+
+
+class _QuotaCollector(Collector):
+    """Asks for the shares when it is scraped: windows end without anybody's doing."""
+
+    def __init__(self, clients: set[str], used: Callable[[str], float | None]) -> None:
+        self._clients, self._used = clients, used
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(
+            "reaas_quota_used_ratio", "Share of the client's quota used.", labels=["client"]
+        )
+        for client in sorted(self._clients):
+            if (share := self._used(client)) is not None:
+                family.add_metric([client], share)
+        yield family

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from reaas_runtime.errors import ConfigurationError
+from reaas_runtime.facts import show_facts
 from reaas_runtime.health import Health
 from reaas_runtime.identity import ApiKeys
 from reaas_runtime.interceptor import CallInterceptor
@@ -43,6 +44,7 @@ class RunningServer(Generic[S]):
         self.metrics_port = 0
         self._interceptor = CallInterceptor(keys, meter, settings)
         self._take_keys(keys)
+        meter.watch_quotas(self._interceptor.quotas.used)
         self._server = grpc.aio.server(
             interceptors=[self._interceptor], options=channel_options(settings)
         )
@@ -65,6 +67,7 @@ class RunningServer(Generic[S]):
         )
         await self.health.start()
         self.port = self._bind()
+        show_facts(self.meter, name, self.settings)
         self._metrics, _ = self._start_metrics()
         self.metrics_port = self._metrics.server_port
         await self.servicer.start()
@@ -128,6 +131,7 @@ class RunningServer(Generic[S]):
 
     def _take_keys(self, keys: ApiKeys) -> None:
         self._interceptor.keys = keys
+        self._interceptor.quotas.allow(keys.limits)
         self.meter.know_clients(keys.client_ids)
 
     def _bind(self) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -66,7 +67,7 @@ class ModelServicer(Servicer, Generic[M]):
         self.pool = WorkerPool(
             settings.workers or available_cpus(), settings.max_pending_inputs, meter.skipped
         )
-        meter.watch_pending(lambda: float(self.pool.pending))
+        meter.watch_pending(lambda: float(self.pool.pending), settings.max_pending_inputs)
 
     @abstractmethod
     def load(self, entry: ModelEntry) -> M:
@@ -75,6 +76,17 @@ class ModelServicer(Servicer, Generic[M]):
     @abstractmethod
     def backends(self) -> list[str]:
         """What computes, for GetInfo."""
+
+    @contextmanager
+    def admit(self, inputs: int) -> Iterator[None]:
+        """Hold room for the inputs of the current call's message, within its client's limits.
+
+        Raises DomainError QUEUE_FULL or QUOTA_EXCEEDED with advice when to retry.
+        """
+        call = current_call()
+        with self.pool.admit(inputs):
+            call.quotas.take(call.client_id, inputs)
+            yield
 
     def limits(self) -> model_pb2.Limits:
         """Every limit a request can run into. Services with a search add `max_search_steps`."""

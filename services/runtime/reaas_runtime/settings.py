@@ -53,6 +53,9 @@ class ServerSettings(BaseSettings):
     """File with one 'client_id: sha256 of the API key' a line (python -m reaas_runtime.keys)."""
     allow_anonymous: bool = False
     """Answer callers without an API key, metered as 'anonymous'. Off: queries cost money."""
+    default_limits: tuple[str, ...] = ()
+    """Queries that each client without limits of its own may ask of this replica, anonymous ones
+    together, for example ["100/second","1000000/day"]. None by default: what is paid, is served."""
     max_metered_clients: PositiveInt = 200
     """Clients with metrics of their own; later ones in the key file share 'other'. Each client is
     a set of time series, and Prometheus suffers from many thousands."""

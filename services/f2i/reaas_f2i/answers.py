@@ -1,0 +1,47 @@
+"""What F2I answered, as metrics: radii, the bounds that won, and the steps they took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import Counter, Histogram
+from reaas_runtime import Meter
+
+from reaas_f2i.targets import Answer
+
+_OF = ("model", "target", "method")
+# From below one grey level of one pixel (1/255) to what no certified encoder reaches.
+_RADII = (0, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 4)
+_STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
+
+
+class AnswerMetrics:
+    """Answers by model, target (ball or margins) and the method that certified the radius."""
+
+    def __init__(self, meter: Meter) -> None:
+        registry = meter.registry
+        self._answers = Counter(
+            "reaas_f2i_answers", "Radii answered.", (*_OF, "converged"), registry=registry
+        )
+        self._radius = Histogram(
+            "reaas_f2i_radius",
+            "Certified image-space radius, L2, pixels in [0,1].",
+            _OF,
+            registry=registry,
+            buckets=_RADII,
+        )
+        self._steps = Histogram(
+            "reaas_f2i_steps",
+            "Bound evaluations of an answer.",
+            _OF,
+            registry=registry,
+            buckets=_STEPS,
+        )
+
+    def count(self, model: str, target: str, answers: Iterable[Answer]) -> None:
+        """Count answers as they are sent."""
+        for answer in answers:
+            labels = (model, target, answer.method.value)
+            self._answers.labels(*labels, str(answer.converged).lower()).inc()
+            self._radius.labels(*labels).observe(answer.radius)
+            self._steps.labels(*labels).observe(answer.steps)
