@@ -29,7 +29,7 @@ from reaas._model import (
     member,
 )
 from reaas._protocol import F2IPERTURB, FEATURE, encode_batch
-from reaas._session import Purpose, Session
+from reaas._session import Purpose, Session, check_draws
 from reaas._target import MarginBatch, margins_batch, perturb_batch
 from reaas.v1 import model_pb2
 
@@ -52,6 +52,7 @@ class AsyncClient:
     ) -> None:
         addresses = {Service.ENCODER: encoder, Service.F2I: f2i}
         self._scheme = member(Scheme, scheme, "scheme")
+        self._draws: int | None = None
         self._session = Session(addresses, api_key, tls, options or ChannelOptions())
         self._transport = AsyncTransport(self._session)
 
@@ -65,10 +66,11 @@ class AsyncClient:
         """See `Client.scheme`."""
         return self._scheme
 
-    def with_scheme(self, scheme: str) -> Self:
+    def with_scheme(self, scheme: str, *, draws: int | None = None) -> Self:
         """See `Client.with_scheme`."""
         derived = copy.copy(self)
         derived._scheme = member(Scheme, scheme, "scheme")
+        derived._draws = check_draws(draws)
         return derived
 
     async def encode(
@@ -202,7 +204,7 @@ class AsyncClient:
         await self.close()
 
     def _purpose(self, phase: str) -> Purpose:
-        return Purpose(self._scheme, member(Phase, phase, "phase"))
+        return Purpose(self._scheme, member(Phase, phase, "phase"), self._draws)
 
 
 async def _each(

@@ -28,7 +28,7 @@ from reaas._model import (
     member,
 )
 from reaas._protocol import F2IPERTURB, FEATURE, encode_batch
-from reaas._session import Purpose, Session
+from reaas._session import Purpose, Session, check_draws
 from reaas._target import MarginBatch, margins_batch, perturb_batch
 from reaas._transport import Transport
 from reaas.v1 import model_pb2
@@ -55,6 +55,7 @@ class Client:
     ) -> None:
         addresses = {Service.ENCODER: encoder, Service.F2I: f2i}
         self._scheme = member(Scheme, scheme, "scheme")
+        self._draws: int | None = None
         self._session = Session(addresses, api_key, tls, options or ChannelOptions())
         self._transport = Transport(self._session)
 
@@ -68,10 +69,16 @@ class Client:
         """What this client's queries are metered under."""
         return self._scheme
 
-    def with_scheme(self, scheme: str) -> Self:
-        """A client of another scheme that shares channels and ledger with this one."""
+    def with_scheme(self, scheme: str, *, draws: int | None = None) -> Self:
+        """A client of another scheme that shares channels and ledger with this one.
+
+        `draws` declares to the services how many queries one certificate takes as SEaaS (n0 + n),
+        so that operators can compare the schemes' costs; None declares nothing. Raises
+        InvalidArgumentError.
+        """
         derived = copy.copy(self)
         derived._scheme = member(Scheme, scheme, "scheme")
+        derived._draws = check_draws(draws)
         return derived
 
     def encode(
@@ -239,4 +246,4 @@ class Client:
         self.close()
 
     def _purpose(self, phase: str) -> Purpose:
-        return Purpose(self._scheme, member(Phase, phase, "phase"))
+        return Purpose(self._scheme, member(Phase, phase, "phase"), self._draws)

@@ -17,14 +17,29 @@ from reaas._protocol import Api, Expected, message_bytes
 from reaas._retry import Deadline
 
 Metadata = tuple[tuple[str, str], ...]
+MAX_DRAWS = 10**7  # The services take no larger number.
 
 
 @dataclass(frozen=True)
 class Purpose:
-    """What queries are for: two labels of the meters."""
+    """What queries are for: two labels of the meters, and the draws that a client declares."""
 
     scheme: Scheme
     phase: Phase = Phase.TEST
+    draws: int | None = None
+    """Queries that one certificate of these inputs takes as SEaaS."""
+
+
+def check_draws(draws: int | None) -> int | None:
+    """`draws`, if it can be declared. Raises InvalidArgumentError."""
+    if draws is None or 1 <= draws <= MAX_DRAWS:
+        return draws
+    raise InvalidArgumentError(
+        f"draws is {draws}; it must be from 1 to {MAX_DRAWS}",
+        field="draws",
+        limit=f"1 to {MAX_DRAWS}",
+        got=str(draws),
+    )
 
 
 class Session:
@@ -75,10 +90,12 @@ class Session:
 
     def metadata(self, purpose: Purpose) -> Metadata:
         """Who calls, and what for."""
+        declared = () if purpose.draws is None else (("x-reaas-draws", str(purpose.draws)),)
         return (
             *self._authorization,
             ("x-reaas-scheme", str(purpose.scheme)),
             ("x-reaas-phase", str(purpose.phase)),
+            *declared,
         )
 
     def account(

@@ -96,7 +96,7 @@ class ReaasScheme:
         features = self._client.encode(images, self.model, phase="test").values
         if margins:
             return self._margins_to_image(images, margin_planes(classifier, features), advance)
-        return self._to_image(images, certify(classifier, features), advance)
+        return self._to_image(images, certify(classifier, features), advance, self._client)
 
     def certify_smoothed(
         self,
@@ -109,14 +109,20 @@ class ReaasScheme:
     ) -> ImageCertificates:
         """SC: certificates of the classifier smoothed with noise on the feature, free of queries.
 
-        Fails with probability at most `smoothing.alpha` per input (Cohen et al. 2019).
+        Fails with probability at most `smoothing.alpha` per input (Cohen et al. 2019). F2IPerturb
+        queries declare n0 + n: as SEaaS, these draws would be queries.
         """
         features = self._client.encode(images, self.model, phase="test").values
         certificates = certify_smoothed(classifier, features, smoothing, seed=seed)
-        return self._to_image(images, certificates, advance)
+        client = self._client.with_scheme("reaas", draws=smoothing.n0 + smoothing.n)
+        return self._to_image(images, certificates, advance, client)
 
     def _to_image(
-        self, images: NDArray[Any], certificates: Certificates, advance: Advance
+        self,
+        images: NDArray[Any],
+        certificates: Certificates,
+        advance: Advance,
+        client: Client,
     ) -> ImageCertificates:
         """Image-space radii of balls: one F2IPerturb query for each input."""
         feature_radii = np.asarray(certificates.radii, np.float64)  # [n]
@@ -124,7 +130,7 @@ class ReaasScheme:
         asked = _radii_to_ask(feature_radii, held)
 
         def perturb(part: slice) -> Radii:
-            return self._client.perturb(
+            return client.perturb(
                 images[part], asked[part], self.model, self._f2i_method, phase="test"
             )
 

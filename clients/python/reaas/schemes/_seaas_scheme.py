@@ -121,8 +121,11 @@ class SeaasScheme:
             batch_inputs=self._batch_inputs,
         )
 
+        # A certificate takes all copies of a testing input; training certifies nothing.
+        client = self._client.with_scheme("seaas", draws=copies if phase == "test" else None)
+
         def encode(batch: NDArray[np.float32]) -> Features:
-            return self._client.encode(batch, self.model, phase=phase)
+            return client.encode(batch, self.model, phase=phase)
 
         for reply in ordered_map(encode, batches, self._in_flight):
             advance(len(reply.values))
