@@ -90,7 +90,8 @@ def _merge(first: LinearMap, second: LinearMap) -> LinearMap | None:
             mixed = torch.einsum("dchw,ci->dihw", planes, first.weight[:, :, 0, 0])
             return Dense(mixed.flatten(1), first.input_shape, second.output_shape)
         case Dense(), Sparse():
-            return Dense(second.apply(first.weight.T).T, first.input_shape, second.output_shape)
+            columns = second.apply(first.weight.T).flatten(1)  # [inputs, outputs]
+            return Dense(columns.T, first.input_shape, second.output_shape)
         case Sparse(), Dense():
             weight = first.adjoint(second.weight.reshape(-1, *first.output_shape)).flatten(1)
             return Dense(weight, first.input_shape, second.output_shape)

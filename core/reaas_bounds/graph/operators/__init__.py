@@ -7,6 +7,7 @@ unknown operator; defaults follow the ONNX specification.
 from reaas_bounds.graph.operators.activations import ACTIVATIONS
 from reaas_bounds.graph.operators.elementwise import ELEMENTWISE
 from reaas_bounds.graph.operators.linear import LINEAR
+from reaas_bounds.graph.operators.moving import MOVING
 from reaas_bounds.graph.operators.options import Operator
 from reaas_bounds.graph.operators.pooling import POOLING
 from reaas_bounds.graph.operators.resize import RESIZE
@@ -17,6 +18,7 @@ OPERATORS: dict[str, Operator] = {
     **ACTIVATIONS,
     **ELEMENTWISE,
     **LINEAR,
+    **MOVING,
     **POOLING,
     **RESIZE,
     **SHAPES,

@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from reaas_bounds.errors import UnsupportedOperatorError
+from reaas_bounds.errors import InvalidModelError, UnsupportedOperatorError
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.onnx_file import label
-from reaas_bounds.graph.operators.options import Operator, options
+from reaas_bounds.graph.operators.options import Operator, options, require
 
 BATCH = "N"
 Array = NDArray[Any]
@@ -65,3 +65,15 @@ def shape_of(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, start=0, end=None)
     sizes = np.array([BATCH, *builder.shape(node)], dtype=object)
     builder.constants[node.output[0]] = sizes[given["start"] : given["end"]]
+
+
+def of_constant(
+    builder: GraphBuilder, node: onnx.NodeProto, change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> None:
+    """``change`` of a constant of integers (shapes are computed with them)."""
+    array = builder.constants[node.input[0]]
+    require(node, numbers(array), "a constant")
+    try:
+        builder.constants[node.output[0]] = np.asarray(change(array), dtype=array.dtype)
+    except (ValueError, IndexError, KeyError) as error:
+        raise InvalidModelError(f"node {label(node)!r} of a constant: {error}") from error

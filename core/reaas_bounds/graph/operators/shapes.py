@@ -1,41 +1,22 @@
-"""Operators that move entries about: nothing is computed, so nothing is rounded."""
+"""Operators that give the same entries another shape, and constants."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from reaas_bounds.errors import InvalidModelError
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.maps import Reshape
-from reaas_bounds.graph.onnx_file import check_activation, label, read_tensor
-from reaas_bounds.graph.operators.integers import BATCH, numbers, shape_of
-from reaas_bounds.graph.operators.options import Operator, axes_of, axis_of, options, require
-from reaas_bounds.graph.sparse import Sparse, selection, stacked
+from reaas_bounds.graph.onnx_file import label, read_tensor
+from reaas_bounds.graph.operators.integers import BATCH, numbers, of_constant, shape_of
+from reaas_bounds.graph.operators.options import Operator, axes_of, options, require
 from reaas_bounds.graph.window import Shape
 
-Entries = NDArray[np.int64]
-
-
-def _rearranged(
-    builder: GraphBuilder,
-    node: onnx.NodeProto,
-    change: Callable[[Entries], Entries],
-    output: int = 0,
-) -> None:
-    """The entries of the first input as ``change`` places them (-1: zero)."""
-    shape = builder.shape(node)
-    places = change(np.arange(math.prod(shape), dtype=np.int64).reshape(shape))
-    check_activation(places.shape, node.output[output])
-    linear = Sparse.of(selection(places, math.prod(shape)), shape, places.shape)
-    found = builder.linear(builder.source(node), linear, label(node))
-    builder.index[node.output[output]] = found
+# Integers that a file may fill an array of its own with; shapes have a few.
+MAX_INTEGERS = 64
 
 
 def _reshaped(builder: GraphBuilder, node: onnx.NodeProto, target: Shape) -> None:
@@ -54,7 +35,7 @@ def _flatten(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 def _reshape(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, allowzero=0)
     if node.input[0] in builder.constants:
-        _of_constant(builder, node, lambda array: array.reshape(builder.integers(node, 1)))
+        of_constant(builder, node, lambda array: array.reshape(builder.integers(node, 1)))
         return
     shape = builder.shape(node)
     target: list[Any] = builder.constant(node, 1).ravel().tolist()
@@ -75,17 +56,11 @@ def _reshape(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     _reshaped(builder, node, tuple(rest if size == -1 else int(size) for size in sizes[1:]))
 
 
-def _transpose(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    rank = len(builder.shape(node)) + 1
-    order = list(options(node, perm=tuple(reversed(range(rank))))["perm"])
-    require(node, sorted(order) == list(range(rank)) and order[0] == 0, f"perm={order}")
-    _rearranged(builder, node, lambda entries: entries.transpose([k - 1 for k in order[1:]]))
-
-
 def _squeeze(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, axes=())["axes"]
     if node.input[0] in builder.constants:
-        _of_constant(builder, node, np.squeeze)
+        stated = given or (builder.integers(node, 1) if builder.has(node, 1) else None)
+        of_constant(builder, node, lambda array: np.squeeze(array, stated and tuple(stated)))
         return
     shape = builder.shape(node)
     axes = axes_of(builder, node, given, len(shape))
@@ -97,7 +72,7 @@ def _unsqueeze(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, axes=())["axes"]
     if node.input[0] in builder.constants:
         axes = given or builder.integers(node, 1)
-        _of_constant(builder, node, lambda array: np.expand_dims(array, tuple(axes)))
+        of_constant(builder, node, lambda array: np.expand_dims(array, tuple(axes)))
         return
     shape = builder.shape(node)
     added = len(given) if given else len(builder.integers(node, 1))
@@ -106,128 +81,6 @@ def _unsqueeze(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     _reshaped(
         builder, node, tuple(1 if k in axes else next(sizes) for k in range(len(shape) + added))
     )
-
-
-def _slice(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    options(node)
-    starts, ends = builder.integers(node, 1), builder.integers(node, 2)
-    steps = builder.integers(node, 4) if builder.has(node, 4) else [1] * len(starts)
-    require(node, 0 not in steps, f"steps={steps}")
-    stated = builder.integers(node, 3) if builder.has(node, 3) else list(range(len(starts)))
-    if node.input[0] in builder.constants:
-        cuts = {axis: slice(*cut) for axis, *cut in zip(stated, starts, ends, steps, strict=True)}
-        _of_constant(builder, node, lambda array: array[cuts[0]])
-        return
-    rank = len(builder.shape(node))
-    places = [slice(None)] * rank
-    for axis, start, end, step in zip(stated, starts, ends, steps, strict=True):
-        # Beyond the first entry of a reversed axis lies what numpy calls None.
-        last = None if step < 0 and end < -(2**31) else end
-        places[axis_of(node, axis, rank)] = slice(start, last, step)
-    _rearranged(builder, node, lambda entries: entries[tuple(places)])
-
-
-def _split(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    given = options(node, axis=0, num_outputs=None)
-    shape = builder.shape(node)
-    axis = axis_of(node, given["axis"], len(shape))
-    count = len(node.output)
-    if builder.has(node, 1):
-        sizes = builder.integers(node, 1)
-    else:
-        each = -(-shape[axis] // count)
-        sizes = [each] * (count - 1) + [shape[axis] - each * (count - 1)]
-    require(node, sum(sizes) == shape[axis] and min(sizes) > 0, f"parts {sizes} of {shape[axis]}")
-    ends = np.cumsum(sizes)
-    for output, (size, end) in enumerate(zip(sizes, ends, strict=True)):
-        part = partial(np.take, indices=np.arange(end - size, end), axis=axis)
-        _rearranged(builder, node, part, output)
-
-
-def _gather(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    axis = options(node, axis=0)["axis"]
-    indices = builder.constant(node, 1)
-    if node.input[0] in builder.constants:
-        _of_constant(builder, node, lambda array: np.asarray(array.take(indices.astype(int), axis)))
-        return
-    shape = builder.shape(node)
-    found = axis_of(node, axis, len(shape))
-    inside = indices.dtype == np.int64 and bool((np.abs(indices + 0.5) < shape[found]).all())
-    require(node, inside, f"indices outside of {shape[found]} entries")
-    _rearranged(builder, node, lambda entries: entries.take(indices, found))
-
-
-def _pad(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    mode = options(node, mode=b"constant")["mode"].decode(errors="replace")
-    shape, pads = builder.shape(node), builder.integers(node, 1)
-    value = float(builder.weight(node, 2)) if builder.has(node, 2) else 0.0
-    require(node, mode in ("constant", "reflect", "edge") and value == 0.0, f"{mode} of {value}")
-    rank = len(shape) + 1
-    axes = builder.integers(node, 3) if builder.has(node, 3) else list(range(rank))
-    around = [(0, 0)] * rank
-    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
-        around[axis] = (before, after)
-    require(node, around[0] == (0, 0) and min(pads) >= 0, f"pads={pads}")
-    padded = tuple(size + sum(more) for size, more in zip(shape, around[1:], strict=True))
-    check_activation(padded, node.output[0])
-    more = {"constant_values": -1} if mode == "constant" else {}
-    _rearranged(builder, node, lambda entries: np.pad(entries, around[1:], mode, **more))
-
-
-def _concat(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    axis = options(node, axis=None)["axis"]
-    if all(name in builder.constants for name in node.input):
-        parts = [builder.constants[name] for name in node.input]
-        require(node, all(numbers(part) for part in parts), "constants")
-        builder.constants[node.output[0]] = np.concatenate(parts, axis=axis)
-        return
-    found = [builder.source(node, position) for position in range(len(node.input))]
-    shapes = [builder.nodes[index].shape for index in found]
-    at = axis_of(node, axis, len(shapes[0]))
-    rest = {(*shape[:at], *shape[at + 1 :]) for shape in shapes}
-    if len(rest) > 1:
-        raise InvalidModelError(f"node {label(node)!r} joins activations {shapes}")
-    builder.index[node.output[0]] = concatenated(builder, found, at, label(node))
-
-
-def concatenated(builder: GraphBuilder, found: Sequence[int], axis: int, name: str) -> int:
-    """Index of the activations ``found`` behind each other along ``axis``.
-
-    Parts of one activation are joined by one map, whose norm can be that of a rotation.
-    """
-    shapes = [builder.nodes[index].shape for index in found]
-    offsets = np.cumsum([0] + [math.prod(shape) for shape in shapes])
-    blocks = [
-        np.arange(math.prod(shape)).reshape(shape) + offset
-        for shape, offset in zip(shapes, offsets[:-1], strict=True)
-    ]
-    places = np.concatenate(blocks, axis)
-    check_activation(places.shape, name)
-    order = selection(places, int(offsets[-1]))
-    origins = [builder.origin(index) for index in found]
-    if len({base for base, _ in origins}) == 1:
-        base, joint = origins[0][0], order @ stacked([matrix for _, matrix in origins])
-        linear = Sparse.of(joint, builder.nodes[base].shape, places.shape)
-        return builder.linear(base, linear, name)
-    total: int | None = None
-    for index, start, end in zip(found, offsets[:-1], offsets[1:], strict=True):
-        embedding = Sparse.of(order[:, start:end], builder.nodes[index].shape, places.shape)
-        part = builder.linear(index, embedding, name)
-        total = part if total is None else builder.total(total, part, name, disjoint=True)
-    assert total is not None
-    return total
-
-
-def _of_constant(
-    builder: GraphBuilder, node: onnx.NodeProto, change: Callable[[NDArray[Any]], NDArray[Any]]
-) -> None:
-    """``change`` of a constant of integers (shapes are computed with them)."""
-    array = builder.constants[node.input[0]]
-    require(node, numbers(array), "a constant")
-    try:
-        builder.constants[node.output[0]] = np.asarray(change(array), dtype=array.dtype)
-    except (ValueError, IndexError, KeyError) as error:
-        raise InvalidModelError(f"node {label(node)!r} of a constant: {error}") from error
 
 
 def _alias(builder: GraphBuilder, node: onnx.NodeProto) -> None:
@@ -268,22 +121,26 @@ def _constant(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     builder.constants[node.output[0]] = array
 
 
+def _constant_of_shape(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    """Integers of a constant shape: paddings are put together with them."""
+    value = options(node, value=None)["value"]
+    require(node, value is not None, "no value")
+    fill = read_tensor(value, node.output[0])
+    require(node, numbers(fill), "a value that is no INT64")
+    size = builder.integers(node, 0)
+    require(node, len(size) == 1 and 0 <= size[0] <= MAX_INTEGERS, f"shape={size}")
+    builder.constants[node.output[0]] = np.full(size, fill.item(), dtype=np.int64)
+
+
 SHAPES: dict[str, Operator] = {
     "Cast": _cast,
-    "Concat": _concat,
     "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
     "Dropout": _alias,
     "Flatten": _flatten,
-    "Gather": _gather,
     "Identity": _identity,
-    "Pad": _pad,
     "Reshape": _reshape,
     "Shape": shape_of,
-    "Slice": _slice,
-    "Split": _split,
     "Squeeze": _squeeze,
-    "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
-
-__all__ = ["SHAPES", "concatenated"]

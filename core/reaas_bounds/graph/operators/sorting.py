@@ -12,8 +12,8 @@ from reaas_bounds.errors import UnsupportedOperatorError
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.maxima import Columns, extreme
 from reaas_bounds.graph.onnx_file import label
+from reaas_bounds.graph.operators.moving import concatenated
 from reaas_bounds.graph.operators.options import Operator, axes_of, axis_of, options, require
-from reaas_bounds.graph.operators.shapes import concatenated
 from reaas_bounds.graph.window import Shape
 
 
