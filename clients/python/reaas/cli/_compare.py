@@ -43,6 +43,11 @@ _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--out", type=_DIRECTORY, default=Path("out/compare"), help="For report.json and pictures."
 )
+@click.option(
+    "--push-gateway",
+    metavar="URL",
+    help="Report ACR and accuracy of each row to this Prometheus Pushgateway; else nobody is told.",
+)
 @pass_settings
 def compare(
     settings: Settings,
@@ -56,6 +61,7 @@ def compare(
     model: str,
     twin: str | None,
     out: Path,
+    push_gateway: str | None,
 ) -> None:
     """Compares REaaS with SEaaS on a data set: certified radii, queries, bytes.
 
@@ -63,7 +69,15 @@ def compare(
     """
     try:
         from reaas.certify import CURVE_BUDGETS
-        from reaas.compare import CompareConfig, render, run, write_plots
+        from reaas.compare import (
+            CompareConfig,
+            PushError,
+            push,
+            qualities,
+            render,
+            run,
+            write_plots,
+        )
         from reaas.datasets import load
     except ImportError as error:
         raise click.UsageError(f"{error}; run: pip install 'reaas[compare]'") from error
@@ -79,6 +93,13 @@ def compare(
         report = run(config, images, lambda _: settings.connect(), progress=bar)
     report.write(out / "report.json")
     written = [out / "report.json", *write_plots(report, out)]
+    if push_gateway:
+        with settings.connect() as client:
+            client_id = client.info("encoder").client_id
+        try:
+            push(push_gateway, client_id, report.encoder.name, qualities(report))
+        except PushError as error:
+            raise click.ClickException(str(error)) from error
     if settings.as_json:
         click.echo((out / "report.json").read_text(encoding="utf-8"), nl=False)
         return

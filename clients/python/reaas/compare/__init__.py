@@ -8,6 +8,7 @@ from reaas.compare._break_even import BreakEven, CurvePoint, break_even_budget
 from reaas.compare._config import CompareConfig
 from reaas.compare._meters import MeterMismatchError, Meters
 from reaas.compare._plots import write_plots
+from reaas.compare._push import PushError, Quality, push, qualities
 from reaas.compare._report import Record, Report, Row, Smoothing, Twin
 from reaas.compare._run import client_ids, run
 from reaas.compare._table import render
@@ -19,6 +20,8 @@ __all__ = [
     "CurvePoint",
     "MeterMismatchError",
     "Meters",
+    "PushError",
+    "Quality",
     "Record",
     "Report",
     "Row",
@@ -26,6 +29,8 @@ __all__ = [
     "Twin",
     "break_even_budget",
     "client_ids",
+    "push",
+    "qualities",
     "render",
     "run",
     "write_plots",
