@@ -51,6 +51,19 @@ pretrain: $(VENV)/.reaas-dev ## Pre-train an encoder (RECIPE=moco-sn|moco DATA=d
 	$(BIN)/python -m reaas_pretrain train --recipe services/pretrain/recipes/$(RECIPE).toml \
 	  --data $(DATA) --out $(RUN) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
 
+# Options for the engine, for example a proxy's certificate: BUILD_ARGS="--volume /etc/ssl/certs:/etc/ssl/certs:ro".
+ENGINE ?= docker
+TAG ?= 0.1.0
+BUILD_ARGS ?=
+IMAGES := encoder f2i pretrain models
+
+.PHONY: images
+images: ## Build the container images and check their sizes (ENGINE=docker|podman TAG= BUILD_ARGS=)
+	for target in $(IMAGES); do \
+	  $(ENGINE) build $(BUILD_ARGS) --file deploy/docker/Dockerfile --target $$target --tag reaas-$$target:$(TAG) .; \
+	done
+	$(PYTHON) scripts/check_image_sizes.py --engine $(ENGINE) --tag $(TAG)
+
 ##@ Develop
 
 # One thread a test process: the threads of two processes on two cores would wait for each other.
