@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from evaluation.bench_f2i import lirpa
 from evaluation.bench_f2i import report as reports
-from evaluation.bench_f2i.measure import ALONE, BATCH, Measured, measure
+from evaluation.bench_f2i.measure import ALONE, BATCH, Certify, Measured, measure
 from evaluation.bench_f2i.plot import write_plot
 from evaluation.bench_f2i.questions import Questions, drawn
-from evaluation.bench_f2i.report import Report, summed_up
+from evaluation.bench_f2i.report import Report, Row, summed_up
 from evaluation.bench_f2i.subject import Subject, UnknownModelError, latest_entries
 from evaluation.bench_f2i.table import line, markdown, tables
 from evaluation.bench_f2i.targets import AnyMethod, Target, targets
@@ -145,20 +146,31 @@ def _attack_and_measure(bench: Bench, subject: Subject, count: int, target: Targ
     for part in target.attack():
         parts.append(part)
         progress.advance(task, len(part))
-    paper: Measured | None = None
+    attacked, paper = torch.cat(parts), None
     for method in target.methods:
         if bench.methods and method.value not in bench.methods:
             continue
-        task = progress.add_task(f"{title}: {method.value}", total=min(count, ALONE) + count)
-        advance = partial(progress.advance, task)
-        certify = target.certifier(method)
-        found = measure(method, certify, count, bench.report.budget_s, advance)
-        progress.remove_task(task)
+        found = _measured(bench, title, method.value, target.certifier(method), count)
         paper = found if method.value == reports.PAPER else paper
         rate = _rate(bench, subject, count, target, found, method)
-        row = summed_up(subject.name, target.name, found, torch.cat(parts), paper, rate)
-        bench.report.rows.append(row)
-        progress.console.print(line(row), highlight=False, soft_wrap=True)
+        _report(bench, summed_up(subject.name, target.name, found, attacked, paper, rate))
+    if target.reference and not bench.methods:
+        found = _measured(bench, title, lirpa.NAME, target.reference, count)
+        _report(bench, summed_up(subject.name, target.name, found, attacked, paper, None))
+
+
+def _measured(bench: Bench, title: str, method: str, certify: Certify, count: int) -> Measured:
+    """One method on one target, with a progress bar while it lasts."""
+    progress = bench.progress
+    task = progress.add_task(f"{title}: {method}", total=min(count, ALONE) + count)
+    found = measure(method, certify, count, bench.report.budget_s, partial(progress.advance, task))
+    progress.remove_task(task)
+    return found
+
+
+def _report(bench: Bench, row: Row) -> None:
+    bench.report.rows.append(row)
+    bench.progress.console.print(line(row), highlight=False, soft_wrap=True)
 
 
 def _rate(

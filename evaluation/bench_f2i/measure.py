@@ -59,7 +59,7 @@ def margin_certifier(subject: Subject, asked: Questions, method: MarginMethod) -
 
 
 def measure(
-    method: Method | MarginMethod, certify: Certify, images: int, budget_s: float, advance: Advance
+    method: str, certify: Certify, images: int, budget_s: float, advance: Advance
 ) -> Measured:
     """Ask image by image, then in batches, for about ``budget_s`` seconds of CPU time.
 
@@ -86,7 +86,7 @@ def measure(
             batched.append(seconds / len(found))
         advance(images)
     return Measured(
-        method=method.value,
+        method=method,
         radii=torch.tensor([answer.radius for answer in answers], dtype=torch.float64),
         alone_ms=1e3 * statistics.median(alone),
         batched_ms=1e3 * statistics.median(batched) if batched else None,
