@@ -28,7 +28,14 @@ def _free_port() -> int:
 def _computed(out: Path, size: int) -> Any:
     """Starts `size` processes in torchrun's environment; what the first one saved."""
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    command = [sys.executable, "-m", "tests.pretrain.group_worker", str(out)]
+    command = [
+        sys.executable,
+        "-W",
+        "error::FutureWarning",
+        "-m",
+        "tests.pretrain.group_worker",
+        str(out),
+    ]
     running = [
         subprocess.Popen(
             command,

@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_gather as all_gather_with_gradient
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Group:
         """As `gather`; gradients go back to the process that each row came from, and add up."""
         if self.size == 1:
             return rows
-        parts = all_gather_with_gradient(rows.contiguous())  # type: ignore[no-untyped-call]
-        return torch.cat(list(parts))
+        gathered: Tensor = _Gather.apply(rows, self)  # type: ignore[no-untyped-call]
+        return gathered
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replaces every tensor by its mean over the processes, in one message."""
@@ -60,6 +60,21 @@ class Group:
         shared = torch.tensor([value], dtype=torch.float64)
         distributed.broadcast(shared, src=0)
         return float(shared)
+
+
+class _Gather(torch.autograd.Function):
+    """Gathers forward; backward adds up what every process says of the rows and keeps the own."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return group.gather(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return ctx.group.rows(total), None
 
 
 @contextmanager
