@@ -1,4 +1,4 @@
-"""The whole on a cluster, where KUBECONFIG names one that has the images: install, certify, upgrade.
+"""The whole on a cluster, where KUBECONFIG names one that has the images: install, certify, kill.
 
 It makes and deletes the namespace `reaas`: run it on a cluster that is there for tests.
 """
