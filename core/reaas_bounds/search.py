@@ -62,9 +62,10 @@ def certify_ball(
     implies that the float32 features of all images within r of x lie within R' of x's. The
     answer is the largest r found for which this was checked; 0 if no r > 0 passes.
 
-    AUTO is the largest of LIPSCHITZ (closed form), LOCAL, IBP and CROWN, each searched on the same
-    grid as alone; a bound that has failed at a smaller radius than the best so far, or provably
-    would, is dropped, since its own answer would be smaller.
+    AUTO is the largest of LIPSCHITZ (closed form), LOCAL (fine level), IBP, CROWN and CROWN_JOINT,
+    each searched as alone; a bound that has failed at a smaller radius than the best so far, or
+    provably would, is dropped, since its own answer would be smaller. CROWN_JOINT is left out
+    where the constant is close to the Jacobian and bounds of single coordinates cannot win.
 
     Args:
         network: the encoder at the client's input size.
@@ -115,17 +116,20 @@ def _best_of_all(
     """The largest radius of all bounds for every pair."""
     if stop():
         return [replace(answer, converged=False) for answer in closed]
-    local = certify_locally(pairs, options, stop)
+    local = certify_locally(pairs, options, stop, fine=True)
     best = [_combined(a, b) for a, b in zip(closed, local, strict=True)]
     if stop():
         return [replace(answer, converged=False) for answer in best]
     radii = torch.tensor([answer.radius for answer in best], dtype=torch.float64)
     allowed = pairs.allowed(radii)
     floor = per_coordinate_floor(pairs.network, pairs.inputs, radii, allowed)
-    left = ((floor <= allowed) & (pairs.lipschitz > 0)).nonzero().flatten().tolist()
-    for method in (Method.IBP, Method.CROWN) if left else ():
+    positive = pairs.lipschitz > 0
+    single = ((floor <= allowed) & positive).nonzero().flatten().tolist()
+    worked = [index for index, answer in enumerate(local) if answer.steps > 0]
+    joint = sorted({*single, *worked})
+    for method, left in ((Method.IBP, single), (Method.CROWN, single), (Method.CROWN_JOINT, joint)):
         goals = [best[index].radius for index in left]
-        found = _search(pairs.select(left), method, options, stop, goals)
+        found = _search(pairs.select(left), method, options, stop, goals) if left else []
         for index, answer in zip(left, found, strict=True):
             best[index] = _combined(best[index], answer)
     return best
@@ -146,7 +150,8 @@ def _search(
     still certify is less.
     """
     if method in _CROWNS:
-        return [_crown(pairs.select([i]), method, options, stop) for i in range(len(pairs.inputs))]
+        each = enumerate(goals)
+        return [_crown(pairs.select([i]), method, options, stop, goal) for i, goal in each]
     brackets = [Bracket(guess, options) for guess in pairs.lipschitz.tolist()]
     centre = Centre.of(pairs.network, pairs.inputs)
 
@@ -170,16 +175,18 @@ def _search(
     ]
 
 
-def _crown(pair: Pairs, method: Method, options: SearchOptions, stop: Stop) -> CertifiedRadius:
+def _crown(
+    pair: Pairs, method: Method, options: SearchOptions, stop: Stop, goal: float
+) -> CertifiedRadius:
     """The same for one pair and a bound that finds its radius itself."""
     if float(pair.lipschitz) == 0.0:
         return CertifiedRadius(0.0, method, upper=0.0, steps=0, converged=True)
     centre = Centre.of(pair.network, pair.inputs)
     allowance = Allowance(float(pair.allowance), pair.slope)
-    tolerance = options.relative_tolerance
-    found = crown_radius(centre, _CROWNS[method], allowance, options.max_steps, tolerance, stop)
-    lower = rounded_down(found.lower)
-    return CertifiedRadius(lower, method, found.upper, found.steps, found.converged(tolerance))
+    tolerance, steps = options.relative_tolerance, options.max_steps
+    found = crown_radius(centre, _CROWNS[method], allowance, steps, tolerance, stop, goal)
+    ended = found.ended(tolerance, goal)
+    return CertifiedRadius(rounded_down(found.lower), method, found.upper, found.steps, ended)
 
 
 def _answer(bracket: Bracket, method: Method, *, finished: bool, dropped: bool) -> CertifiedRadius:

@@ -49,7 +49,7 @@ def test_auto_is_never_below_a_single_method(
 ) -> None:
     x, radii = pairs(served[0], [1e-3, 0.01, 0.1, 1.0, 10.0, 100.0])
     auto = certify_ball(*served, x, radii, Method.AUTO)
-    for method in (Method.LIPSCHITZ, Method.IBP, Method.CROWN):
+    for method in set(Method) - {Method.AUTO}:
         for best, single in zip(auto, certify_ball(*served, x, radii, method), strict=True):
             assert single.method is method
             assert best.radius >= single.radius
@@ -63,9 +63,9 @@ def test_crown_wins_where_the_network_is_nearly_linear() -> None:
     constants = certified_constants(network)
     x, radii = pairs(network, [0.02, 0.05])
     answers = certify_ball(network, constants, x, radii)
-    assert [a.method for a in answers] == [Method.CROWN, Method.CROWN]
+    assert all(a.method in (Method.CROWN, Method.CROWN_JOINT) for a in answers)
     alone = certify_ball(network, constants, x, radii, Method.CROWN)
-    assert [a.radius for a in answers] == [a.radius for a in alone]
+    assert all(a.radius >= b.radius for a, b in zip(answers, alone, strict=True))
     assert all(a.radius < a.upper <= a.radius * 1.0101 for a in alone)
 
 

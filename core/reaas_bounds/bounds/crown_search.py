@@ -60,9 +60,9 @@ class Found:
     upper: float = math.inf
     steps: int = 0
 
-    def converged(self, tolerance: float) -> bool:
-        """Whether both ends are within the tolerance."""
-        return self.upper <= self.lower * (1 + tolerance)
+    def ended(self, tolerance: float, goal: float) -> bool:
+        """Whether both ends are within the tolerance, or ``goal`` is out of reach."""
+        return self.upper <= max(self.lower * (1 + tolerance), goal)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def crown_radius(
     max_steps: int,
     tolerance: float,
     stop: Callable[[], bool],
+    goal: float = 0.0,
 ) -> Found:
     """Bracket the largest r with ``B(r) <= allowance`` for the one image of ``centre``.
 
@@ -91,7 +92,7 @@ def crown_radius(
     nearly the limit. There the bound is evaluated in float64, a little above, so that it fails;
     but its lines hold for every smaller radius too, and the largest one at which they pass is
     certified. So one evaluation moves both ends. Deterministic; no certificate rests on the
-    prediction.
+    prediction. Ends early once it has failed at ``goal`` or below.
     """
     linearisation, found = Linearisation.of(centre), Found()
     law = _Law(float(method.steepness(linearisation.features.image)))
@@ -102,7 +103,7 @@ def crown_radius(
         bound = method.make(single, linearisation.single(single.graph), radius)
         law.learn(first, float(bound.at(radius)))
         found.steps += 1
-    while found.steps < max_steps and not found.converged(tolerance) and not stop():
+    while found.steps < max_steps and not found.ended(tolerance, goal) and not stop():
         probe = _within(_limit(law.value, allowance) * (1 + _AIM * tolerance), found, tolerance)
         radius = centre.values[0].new_tensor([probe])
         bound = method.make(centre, linearisation, radius)
