@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from reaas_bounds import certified_constants
 from reaas_pretrain.checkpoint import Checkpoint
 from reaas_pretrain.encoder import ConvEncoder
 from reaas_pretrain.evaluate import encode
@@ -99,6 +100,12 @@ def test_publishing_centres_features_and_leaves_their_scale(run: Path) -> None:
     before = encode(encoder, images)
     assert standardise(encoder, images) == 1
     assert torch.allclose(encode(encoder, images), before - before.mean(0), atol=1e-5)
+
+
+def test_certified_constant_of_the_exported_graph_is_one(run: Path) -> None:
+    _, encoder = trained_encoder(Checkpoint.load(run))
+    constants = certified_constants(encoder_onnx(encoder))
+    assert 0.9 <= constants.lipschitz <= 1.01
 
 
 def test_resumed_run_equals_uninterrupted_one_bit_for_bit(run: Path, tmp_path: Path) -> None:
