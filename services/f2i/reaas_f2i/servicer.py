@@ -107,7 +107,7 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
     ) -> list[Done[Sequence[Answer]]]:
         """Answers in parts of a few queries, side by side; each looks after the deadline itself."""
         count = len(question.images)
-        step = question.target.images_per_job(self.settings.queries_per_job) or count
+        step = question.target.images_per_job(self.settings.queries_per_job)
         parts = [question.part(slice(start, start + step)) for start in range(0, count, step)]
         jobs = [
             partial(
