@@ -15,7 +15,7 @@ from reaas_bounds.bounds.envelope import Local, quadratic_envelope
 from reaas_bounds.bounds.multipliers import search_multipliers
 from reaas_bounds.bounds.row_constant import ROUNDING
 from reaas_bounds.bounds.row_gram import row_constants_of
-from reaas_bounds.bounds.row_interval import ibp_rows
+from reaas_bounds.bounds.row_interval import crown_row_bounds, ibp_rows
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.margin_query import MarginMethod, MarginSets
@@ -31,6 +31,7 @@ _DIVISION = 1e-12
 
 # Bounds of ``c . (f(x + d) - f(x))`` that have no closed form in the radius.
 ROW_BOUNDS: dict[MarginMethod, Callable[[Centre, Tensor, float], Tensor]] = {
+    MarginMethod.CROWN: crown_row_bounds,
     MarginMethod.IBP: ibp_rows,
 }
 

@@ -23,9 +23,11 @@ from reaas_bounds import (
     certify_margins,
     load_network,
 )
+from reaas_bounds.bounds.centre import Centre
 from reaas_bounds.bounds.envelope import Envelope, quadratic_envelope
 from reaas_bounds.bounds.row_constant import row_constants
 from reaas_bounds.bounds.row_gram import row_constants_of
+from reaas_bounds.bounds.row_interval import crown_row_bounds, ibp_rows
 from reaas_bounds.rounding import float32_error_at
 from torch import Tensor
 
@@ -81,7 +83,7 @@ def test_no_attack_beats_a_certified_margin(name: str, seed: int) -> None:
     assert lost == 0
 
 
-@pytest.mark.parametrize("method", [MarginMethod.LIPSCHITZ, MarginMethod.IBP])
+@pytest.mark.parametrize("method", [MarginMethod.LIPSCHITZ, MarginMethod.IBP, MarginMethod.CROWN])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_no_attack_beats_a_margin_of_a_single_method(name: str, method: MarginMethod) -> None:
     onnx = ENCODERS[name](2)
@@ -90,6 +92,20 @@ def test_no_attack_beats_a_margin_of_a_single_method(name: str, method: MarginMe
     attacked, lost = beaten(onnx, [], question, certified(network, question, method))
     assert attacked >= 7
     assert lost == 0
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_crown_of_rows_is_never_above_ibp_and_grows_with_the_radius(name: str) -> None:
+    network = load_network(ENCODERS[name](2))
+    x, normals, _ = questions(network, 1)
+    centre = Centre.of(network, x[:1])
+    bounds = []
+    for radius in (0.01, 0.1, 1.0):
+        crown, ibp = (f(centre, normals[0], radius) for f in (crown_row_bounds, ibp_rows))
+        assert bool((crown <= ibp).all())
+        assert bool((crown > 0).all())
+        bounds.append(crown)
+    assert bool((bounds[0] < bounds[1]).all() and (bounds[1] < bounds[2]).all())
 
 
 @pytest.mark.parametrize("name", ENCODERS)

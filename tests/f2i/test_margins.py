@@ -30,6 +30,7 @@ METHODS = [
     f2i_pb2.METHOD_LIPSCHITZ,
     f2i_pb2.METHOD_ENVELOPE,
     f2i_pb2.METHOD_IBP,
+    f2i_pb2.METHOD_CROWN,
 ]
 CLASSES = 4
 

@@ -67,6 +67,8 @@ async def test_answers_agree(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     planes = rng.normal(size=(20, 3, 8)), rng.uniform(-0.05, 3.0, size=(20, 3))
     planes[0][0], planes[1][0] = 0.0, 1.0  # nothing limits the first input
+    sets = rng.normal(size=(20, 4, 3, 8)), rng.uniform(0.1, 3.0, size=(20, 4, 3))
+    within = np.where(rng.uniform(size=(20, 4)) < 0.3, np.inf, rng.uniform(0.1, 2, (20, 4)))
     answers = []
     async with _both(tmp_path) as (addresses, _):
         for encoder, f2i in addresses:
@@ -78,8 +80,13 @@ async def test_answers_agree(tmp_path: Path) -> None:
                 (model,) = await client.models()
                 margins = [
                     await client.perturb_margins(images, *planes, features.model, method)
-                    for method in ("lipschitz", "envelope")
+                    for method in ("lipschitz", "envelope", "crown", "ibp")
                 ]
+                margins.append(
+                    await client.perturb_margins(
+                        images, *sets, features.model, "lipschitz", valid_within=within
+                    )
+                )
                 entries = client.ledger.entries()
                 answers.append((features, noisy, radii, own, model, entries, margins))
     fake, real = answers
@@ -92,6 +99,8 @@ async def test_answers_agree(tmp_path: Path) -> None:
     for known, found in zip(fake[6], real[6], strict=True):
         np.testing.assert_allclose(known.radius, found.radius, rtol=1e-3, atol=1e-4)
         assert known.method == found.method
+        assert (known.margin_set == found.margin_set).all()
+        assert (known.limited_by_ball == found.limited_by_ball).all()
         assert (found.upper == found.radius).all()
         assert found.converged.all()
     assert fake[4].input == real[4].input
@@ -118,11 +127,15 @@ def _ball(*radii: float) -> f2i_pb2.BallTarget:
 
 
 def _margins(
-    normals: Any = None, offsets: Any = None, method: Any = f2i_pb2.METHOD_AUTO
+    normals: Any = None,
+    offsets: Any = None,
+    method: Any = f2i_pb2.METHOD_AUTO,
+    within: Any = None,
 ) -> f2i_pb2.PerturbRequest:
     target = f2i_pb2.MarginTarget(
         normals=to_tensor(np.ones((2, 3, 8)) if normals is None else normals),
         offsets=to_tensor(np.ones((2, 3)) if offsets is None else offsets),
+        valid_within=None if within is None else to_tensor(within),
     )
     return f2i_pb2.PerturbRequest(
         model=model_pb2.ModelRef(name="fake"),
@@ -130,6 +143,10 @@ def _margins(
         margins=target,
         method=method,
     )
+
+
+def _sets(within: Any) -> f2i_pb2.PerturbRequest:
+    return _margins(np.ones((2, 2, 3, 8)), np.ones((2, 2, 3)), within=within)
 
 
 def _floats(value: float) -> tensor_pb2.Tensor:
@@ -183,8 +200,16 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "offsets for other rows": lambda: _margins(offsets=np.ones((2, 2))),
     "offsets in float32": lambda: _margins(offsets=np.ones((2, 3), np.float32)),
     "offsets not a number": lambda: _margins(offsets=np.full((2, 3), np.nan)),
-    "margins by crown": lambda: _margins(method=f2i_pb2.METHOD_CROWN),
-    "margins by ibp": lambda: _margins(method=f2i_pb2.METHOD_IBP),
+    "a ball without sets": lambda: _margins(within=np.ones((2, 1))),
+    "too many sets": lambda: _margins(np.ones((2, 17, 3, 8)), np.ones((2, 17, 3))),
+    "no sets": lambda: _margins(np.ones((2, 0, 3, 8)), np.ones((2, 0, 3))),
+    "too many axes": lambda: _margins(np.ones((2, 2, 2, 3, 8)), np.ones((2, 2, 2, 3))),
+    "offsets for other sets": lambda: _margins(np.ones((2, 2, 3, 8)), np.ones((2, 3))),
+    "balls of other sets": lambda: _sets(np.ones((2, 3))),
+    "balls in float32": lambda: _sets(np.ones((2, 2), np.float32)),
+    "balls of radius 0": lambda: _sets(np.zeros((2, 2))),
+    "negative balls": lambda: _sets(-np.ones((2, 2))),
+    "balls not a number": lambda: _sets(np.full((2, 2), np.nan)),
     "margins by no method": lambda: _margins(method=99),
     "a ball by envelope": lambda: _perturb(method=f2i_pb2.METHOD_ENVELOPE),
     "unknown method": lambda: _perturb(method=99),
