@@ -111,6 +111,8 @@ _BY_CODE: dict[grpc.StatusCode, type[ReaasError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.UNAVAILABLE: ServiceUnavailableError,
+    # By the server, which is on its way out: what this side cancels is no failed call.
+    grpc.StatusCode.CANCELLED: ServiceUnavailableError,
     grpc.StatusCode.UNIMPLEMENTED: ProtocolError,
 }
 
