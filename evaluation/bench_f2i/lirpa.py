@@ -41,7 +41,8 @@ class Twin:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Features [n, d] of images [n, C, H, W], in float32."""
-        features: Tensor = self.layers(x.float() + self.shift)
+        with torch.no_grad():
+            features: Tensor = self.layers(x.float() + self.shift)
         return features
 
     @classmethod
@@ -113,7 +114,7 @@ class Reference:
                 image, perturbations.PerturbationLpNorm(norm=2, eps=radius)
             )
             lower, upper = self.module.compute_bounds((ball,), C=rows, method="CROWN")
-        return lower, upper
+        return lower.detach(), upper.detach()
 
     def _certifier(self, holds: Holds, start: Callable[[int], float]) -> Certify:
         def certify(part: slice) -> list[Any]:
