@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from reaas_bounds import (
     CertifiedConstants,
     LinearOp,
@@ -40,13 +38,6 @@ def resizes(network: Network, height: int, width: int) -> list[LinearOp]:
     channels, rows, columns = network.input_shape
     resize = SeparableResize(interpolation(height, rows), interpolation(width, columns))
     return [resize, ReplicateChannels(channels)]
-
-
-def served_features(
-    onnx: bytes, ops: list[LinearOp], images: NDArray[np.floating[Any]]
-) -> NDArray[np.float64]:
-    """What a client gets for its own images: the maps in float32, then ONNX Runtime."""
-    return Served(onnx, ops)(images)
 
 
 def attacked_pairs(
