@@ -129,12 +129,13 @@ def start_service(
     *,
     key_file: Path | None = None,
     port: int | None = None,
+    metrics_port: int | None = None,
 ) -> ServiceProcess:
-    """Starts `encoder` or `f2i` on `port` (None: a free one); does not wait until it serves.
+    """Starts `encoder` or `f2i` on these ports (None: free ones); does not wait until it serves.
 
     `log_dir` takes its log. Without a key file every caller is let in; the port is on loopback.
     """
-    port, metrics_port = port or _free_port(), _free_port()
+    port, metrics_port = port or free_port(), metrics_port or free_port()
     log = log_dir / f"{name}.log"
     arguments = {
         "--models-dir": models_dir,
@@ -161,7 +162,8 @@ def _is_serving(health: health_pb2_grpc.HealthStub) -> bool:
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this host that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
