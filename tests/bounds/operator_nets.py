@@ -121,6 +121,15 @@ def _resize(mode: str, coordinates: str, scales: list[float], **more: Any) -> En
     return builder._append("Resize", [builder.last, nothing, factors], attributes)
 
 
+def rank_four() -> EncoderBuilder:
+    """Two functions of one activation that is neither a vector nor an image plane."""
+    builder = EncoderBuilder().op("Reshape", np.array([0, 3, 2, 4, 8]))
+    start, ends = builder.last, []
+    for kind in ("Abs", "Tanh"):
+        ends.append(builder._append(kind, [start], {}).last)
+    return builder._append("Add", ends, {}).op("Reshape", np.array([0, 3, 8, 8]))
+
+
 def _constant_node() -> EncoderBuilder:
     builder = _net()
     value = numpy_helper.from_array(np.array([[[[0.5]]]], np.float32))
@@ -213,6 +222,7 @@ NETS: dict[str, tuple[Callable[[], EncoderBuilder], int]] = {
     "identity": (_pool("Identity"), 256),
     "cast": (lambda: _net().op("Cast", to=1), 256),
     "constant-node": (_constant_node, 256),
+    "rank-four": (rank_four, 192),
     "shape-arithmetic": (reshaped_by_its_shape, 256),
     "resize-nearest": (
         lambda: _resize("nearest", "asymmetric", [3, 2], nearest_mode="floor"),

@@ -66,11 +66,11 @@ def _by_pixel(wanted: Tensor) -> Iterator[UnitRows]:
 
 
 def _flat(wanted: Tensor) -> Iterator[UnitRows]:
-    images, neurons = wanted.nonzero(as_tuple=True)
+    images, neurons = wanted.flatten(1).nonzero(as_tuple=True)
     for start in range(0, len(images), GROUP):
         image, neuron = images[start : start + GROUP], neurons[start : start + GROUP]
-        values = torch.zeros(len(neuron), wanted.shape[1], dtype=torch.float64)
-        values[torch.arange(len(neuron)), neuron] = 1.0
+        values = torch.zeros(len(neuron), *wanted.shape[1:], dtype=torch.float64)
+        values.flatten(1)[torch.arange(len(neuron)), neuron] = 1.0
         yield UnitRows(image, neuron, values, None)
 
 

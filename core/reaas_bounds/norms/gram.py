@@ -74,7 +74,7 @@ def _product(first: _Block, second: _Block) -> Tensor | float:
     """Inner products of all pairs of rows [m, m']; 0 where their windows do not meet."""
     a, b = first.window, second.window
     if a is None or b is None:  # flat inputs have no windows
-        return first.values @ second.values.T
+        return first.values.flatten(1) @ second.values.flatten(1).T
     met = _intersection(a, b)
     if met is None:
         return 0.0

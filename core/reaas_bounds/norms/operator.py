@@ -115,6 +115,4 @@ def _smaller_gram(factors: Sequence[LinearMap]) -> Tensor:
     if math.prod(outputs) > math.prod(inputs):
         matrix = materialize(compose(factors)).weight  # [outputs, inputs]
         return matrix.T @ matrix
-    if len(outputs) not in (1, 3):
-        factors = [*factors, Reshape(outputs, (math.prod(outputs),))]
     return row_gram(compose(factors))
