@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -94,6 +95,9 @@ def main(
     structlog.configure(wrapper_class=quiet)  # of the services' own classes
     torch.set_num_threads(1)  # so that CPU time is the time of one core
     console = Console(highlight=False)
+    # A shell that starts this in the background has SIGINT ignored; both still mean stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     report = Report("cifar10" if data else "digits", images, seed, budget)
     try:
         entries = list(latest_entries(root, models))
@@ -102,6 +106,9 @@ def main(
     except (DatasetError, ServiceError, ReaasError, UnknownModelError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted; the service is stopped")
+        sys.exit(130)
     for table in tables(report):
         console.print(table)
     report.write(out / "f2i.json")

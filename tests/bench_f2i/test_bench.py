@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,21 @@ from tests.support.models import conv_encoder, publish
 NO_DATA = {"DATA": None, "REAAS_DATA": None}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _signals_as_they_were() -> Iterator[None]:
+    """The command sets handlers for its whole process, which here is that of the tests."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of a run on scikit-learn's digits, and its markdown under "markdown"."""
     root, out = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("bench")
     publish(root, conv_encoder())
-    arguments = {"--models": root, "--images": 4, "--budget": 1, "--load": 0.2, "--out": out}
+    arguments = {"--models": root, "--images": 4, "--budget": 0.5, "--load": 0.2, "--out": out}
     words = [str(part) for pair in arguments.items() for part in pair]
     result = CliRunner().invoke(main, words, env=NO_DATA)
     assert result.exit_code == 0, result.output

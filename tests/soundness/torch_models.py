@@ -135,6 +135,7 @@ def exported(name: str, seed: int, *, dynamo: bool = False) -> bytes:
             output_names=["feature"],
             opset_version=None if dynamo else OPSET,
             dynamo=dynamo,
+            external_data=False,
             verbose=False,
             **shapes,
         )
