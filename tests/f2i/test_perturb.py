@@ -147,7 +147,7 @@ async def test_answers_are_counted_by_what_certified_them(models_dir: Path) -> N
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         request = perturb_request(images(5), np.full(5, 0.5), method=f2i_pb2.METHOD_LIPSCHITZ)
-        reply = await F2IServiceStub(channel).Perturb(request)  # type: ignore[misc]
+        reply = await F2IServiceStub(channel).Perturb(request)
         samples = await scrape(server)
     labels = "method=lipschitz,model=tiny,target=ball"
     assert samples[f"reaas_f2i_answers_total{{converged=true,{labels}}}"] == 5

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import kubernetes_validate  # type: ignore[import-untyped]
+import kubernetes_validate
 
 TIME = "2026-11-22T17:00:{:02d}Z"
 
