@@ -81,7 +81,7 @@ def _bounds() -> list[Panel]:
             ),
             Query(
                 "sum by (target, method) "
-                f"(increase(reaas_f2i_answers_total{{{_CHOSEN}}}[$__range]))",
+                f"(increase(reaas_f2i_answers_total{{{_CHOSEN}}}[$__range])) > 0",
                 "{{method}} ({{target}})",
             ),
         ),

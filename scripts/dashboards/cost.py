@@ -50,8 +50,13 @@ _VARIABLES = {
 }
 
 
-def _used(metric: str, by: str, chosen: str = _CHOSEN) -> str:
-    return f"sum by ({by}) (increase({metric}{{{chosen}}}[$__range]))"
+def _used(metric: str, by: str) -> str:
+    return f"sum by ({by}) (increase({metric}{{{_CHOSEN}}}[$__range]))"
+
+
+def _active(expr: str) -> str:
+    """Only who uses something: every known client has counters, at 0."""
+    return f"{expr} > 0"
 
 
 def bill(by: str) -> str:
@@ -95,18 +100,21 @@ def _bill() -> list[Panel]:
                 "the ends of the time range, where Prometheus extrapolates.",
             ),
             {
-                "cost": Query(bill("client, scheme")),
-                "queries": Query(_used("reaas_queries_total", "client, scheme")),
-                "bytes in": Query(_used("reaas_request_bytes_total", "client, scheme")),
-                "bytes out": Query(_used("reaas_response_bytes_total", "client, scheme")),
-                "compute seconds": Query(_used("reaas_compute_seconds_total", "client, scheme")),
+                name: Query(_active(expr))
+                for name, expr in {
+                    "cost": f"({bill('client, scheme')})",
+                    "queries": _used("reaas_queries_total", "client, scheme"),
+                    "bytes in": _used("reaas_request_bytes_total", "client, scheme"),
+                    "bytes out": _used("reaas_response_bytes_total", "client, scheme"),
+                    "compute seconds": _used("reaas_compute_seconds_total", "client, scheme"),
+                }.items()
             },
             width=16,
             units={"bytes in": "decbytes", "bytes out": "decbytes", "compute seconds": "s"},
         ),
         bars(
             About("Top clients", f"The ten dearest. {_CURRENCY}", decimals=4),
-            Query(f"topk(10, {bill('client')})", "{{client}}"),
+            Query(_active(f"topk(10, {bill('client')})"), "{{client}}"),
             width=8,
         ),
     ]
@@ -115,8 +123,11 @@ def _bill() -> list[Panel]:
 def _comparison() -> list[Panel]:
     reaas = _CHOSEN.replace('scheme=~"$scheme"', 'scheme="reaas"')
     chosen = f'{reaas}, phase="test"'
-    actual = f"sum(avg_over_time(reaas:cost:per_hour{{{chosen}}}[$__range]))"
-    other = f"sum(avg_over_time(reaas:seaas_cost:per_hour{{{chosen}}}[$__range]))"
+    # Sums over time, as both are recorded at the same moments: a mean would leave out idle times.
+    actual = f"sum(sum_over_time(reaas:cost:per_hour{{{chosen}}}[$__range]))"
+    other = f"sum(sum_over_time(reaas:seaas_cost:per_hour{{{chosen}}}[$__range]))"
+    certifying = f'sum_over_time(reaas:cost:per_hour{{{_CHOSEN}, phase="test"}}[$__range])'
+    certified = f"sum_over_time(reaas:certificates:rate5m{{{_CHOSEN}}}[$__range])"
     return [
         number(
             About(
@@ -137,8 +148,8 @@ def _comparison() -> list[Panel]:
                 "where they declare their draws.",
             ),
             Query(
-                "avg by (client, scheme) "
-                f"(avg_over_time(reaas:cost:per_certificate{{{_CHOSEN}}}[$__range]))",
+                f"sum by (client, scheme) ({certifying}) / 3600 "
+                f"/ (sum by (client, scheme) ({certified}) > 0)",
                 "{{client}} ({{scheme}})",
             ),
             width=16,
@@ -153,7 +164,7 @@ def _comparison() -> list[Panel]:
                 "REaaS clients: what they pay, and what SEaaS would take",
                 f"Test time only. {_CURRENCY} The gap is what REaaS saves.",
             ),
-            Query(f"sum by (client) (reaas:cost:per_hour{{{chosen}}})", "{{client}} pays"),
+            Query(_active(f"sum by (client) (reaas:cost:per_hour{{{chosen}}})"), "{{client}} pays"),
             Query(
                 f"sum by (client) (reaas:seaas_cost:per_hour{{{chosen}}})", "{{client}} as SEaaS"
             ),
@@ -165,7 +176,7 @@ def _over_time() -> list[Panel]:
     return [
         series(
             About("Cost per hour, by client", f"{_CURRENCY}"),
-            Query(f"sum by (client) (reaas:cost:per_hour{{{_CHOSEN}}})", "{{client}}"),
+            Query(_active(f"sum by (client) (reaas:cost:per_hour{{{_CHOSEN}}})"), "{{client}}"),
             stacked=True,
         ),
         series(
@@ -176,12 +187,19 @@ def _over_time() -> list[Panel]:
         series(
             About("Queries", "Inputs a second, by client and API.", "reqps"),
             Query(
-                f"sum by (client, api) (reaas:queries:rate5m{{{_CHOSEN}}})", "{{client}} {{api}}"
+                _active(f"sum by (client, api) (reaas:queries:rate5m{{{_CHOSEN}}})"),
+                "{{client}} {{api}}",
             ),
         ),
         series(
             About("Bytes", "Each way, by client.", "Bps"),
-            Query(f"sum by (client) (reaas:request_bytes:rate5m{{{_CHOSEN}}})", "{{client}} in"),
-            Query(f"sum by (client) (reaas:response_bytes:rate5m{{{_CHOSEN}}})", "{{client}} out"),
+            Query(
+                _active(f"sum by (client) (reaas:request_bytes:rate5m{{{_CHOSEN}}})"),
+                "{{client}} in",
+            ),
+            Query(
+                _active(f"sum by (client) (reaas:response_bytes:rate5m{{{_CHOSEN}}})"),
+                "{{client}} out",
+            ),
         ),
     ]

@@ -102,7 +102,7 @@ def _calls() -> list[Panel]:
                 "reqps",
             ),
             Query(
-                f"sum by (reason) (rate(reaas_refused_total{{{_CHOSEN}}}[$__rate_interval]))",
+                f"sum by (reason) (rate(reaas_refused_total{{{_CHOSEN}}}[$__rate_interval])) > 0",
                 "{{reason}}",
             ),
         ),

@@ -169,7 +169,7 @@ def rows(
 
 def buckets(about: About, expr: str, width: int = 12) -> heatmap.Panel:
     """A histogram over time: `expr` gives its buckets by `le`."""
-    query = _range(Query(expr, "{{le}}")).format(PromQueryFormat.HEATMAP)
+    query = _range(Query(expr, "{{le}}")).ref_id("A").format(PromQueryFormat.HEATMAP)
     return (
         heatmap.Panel()
         .title(about.title)

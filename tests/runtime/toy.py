@@ -22,6 +22,7 @@ from reaas_runtime import (
 class Toy(ModelServicer[str], encoder_pb2_grpc.EncoderServiceServicer):
     """Echoes `inputs`. Of the model names, "slow" waits for `release` and "bug" raises."""
 
+    api = "feature"
     descriptor = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"]
 
     def __init__(self, settings: ServiceSettings, meter: Meter) -> None:

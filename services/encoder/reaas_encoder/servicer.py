@@ -26,13 +26,13 @@ from reaas_runtime import (
 from reaas_encoder.session import CUDA, EncoderSession, cuda_available
 from reaas_encoder.settings import EncoderSettings
 
-API = "feature"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class EncoderServicer(ModelServicer[EncoderSession], encoder_pb2_grpc.EncoderServiceServicer):
     """Answers with features, FLOAT32 [n, d], bit for bit the same whatever shares the batch."""
 
+    api = "feature"
     descriptor = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"]
 
     def __init__(self, settings: EncoderSettings, meter: Meter) -> None:
@@ -71,7 +71,7 @@ class EncoderServicer(ModelServicer[EncoderSession], encoder_pb2_grpc.EncoderSer
                 deadline=call.deadline,
             )
         compute = sum(part.busy_seconds for part in parts)
-        call.charge(API, request.model.name, count, ready.busy_seconds + compute)
+        call.charge(self.api, request.model.name, count, ready.busy_seconds + compute)
         return encoder_pb2.EncodeResponse(
             model=served.entry.ref,
             features=as_tensor(np.concatenate([part.value for part in parts])),

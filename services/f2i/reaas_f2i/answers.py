@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from prometheus_client import Counter, Histogram
+from reaas_bounds import MarginMethod, Method
 from reaas_runtime import Meter
 
 from reaas_f2i.targets import Answer
 
+_METHODS: dict[str, type[Method] | type[MarginMethod]] = {"ball": Method, "margins": MarginMethod}
 _OF = ("model", "target", "method")
 # From below one grey level of one pixel (1/255) to what no certified encoder reaches.
 _RADII = (0, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 4)
@@ -37,6 +39,17 @@ class AnswerMetrics:
             registry=registry,
             buckets=_STEPS,
         )
+
+    def begin_at_zero(self, models: Iterable[str]) -> None:
+        """Expose every answer that these models may give, so that `increase` sees the first."""
+        for model in models:
+            for target, methods in _METHODS.items():
+                for method in set(methods) - {methods.AUTO}:  # AUTO names the bound that won.
+                    labels = (model, target, method.value)
+                    self._radius.labels(*labels)
+                    self._steps.labels(*labels)
+                    for converged in ("true", "false"):
+                        self._answers.labels(*labels, converged)
 
     def count(self, model: str, target: str, answers: Iterable[Answer]) -> None:
         """Count answers as they are sent."""

@@ -28,13 +28,13 @@ from reaas_f2i.questions import check_request, to_question, to_result
 from reaas_f2i.settings import F2ISettings
 from reaas_f2i.targets import Answer, Question
 
-API = "f2iperturb"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
     """Answers with image-space certified radii; sound, and deterministic unless cut short."""
 
+    api = "f2iperturb"
     descriptor = f2i_pb2.DESCRIPTOR.services_by_name["F2IService"]
     settings: F2ISettings
 
@@ -54,6 +54,7 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
         for served in self.repository.served():
             served.model.rehearse()
         super().refresh()
+        self._answers.begin_at_zero({s.entry.manifest.name for s in self.repository.served()})
 
     def backends(self) -> list[str]:
         """What computes the bounds."""
@@ -83,7 +84,7 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
             )
             parts = await self._answer(served.model, ready.value, call)
         compute = sum(part.busy_seconds for part in parts)
-        call.charge(API, request.model.name, count, ready.busy_seconds + compute)
+        call.charge(self.api, request.model.name, count, ready.busy_seconds + compute)
         answers = [answer for part in parts for answer in part.value]
         self._answers.count(manifest.name, request.WhichOneof("target") or "", answers)
         return f2i_pb2.PerturbResponse(

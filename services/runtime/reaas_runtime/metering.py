@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from reaas.v1 import model_pb2
 
+from reaas_runtime.errors import Reason
 from reaas_runtime.identity import ANONYMOUS, OTHER
 
 # Each gRPC message travels behind a 5-byte header: 1 byte of flags, 4 bytes of length.
@@ -18,6 +20,7 @@ FRAME_BYTES = 5
 _COST = ("client", "api", "scheme", "phase", "model")
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SKIPS = ("gone", "deadline")
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -66,6 +69,7 @@ class Meter:
         self.registry = registry = CollectorRegistry()
         self._max_metered_clients = max_metered_clients
         self._metered_clients: set[str] = set()
+        self._begun: set[tuple[str, ...]] = set()
         self._queries = Counter("reaas_queries", "Inputs answered.", _COST, registry=registry)
         self._request_bytes = Counter(
             "reaas_request_bytes",
@@ -125,12 +129,34 @@ class Meter:
             ("engine", "version", "provider", "threads"),
             registry=registry,
         )
+        for reason in Reason:
+            self._refused.labels(reason)
+        for why in _SKIPS:
+            self._skipped.labels(why)
 
     def know_clients(self, client_ids: Iterable[str]) -> None:
         """Give clients labels of their own, as long as there is room; they keep them for good."""
         for client_id in client_ids:
             if len(self._metered_clients) < self._max_metered_clients:
                 self._metered_clients.add(client_id)
+
+    def begin_at_zero(
+        self, api: str, schemes: Iterable[str], phases: Iterable[str], models: Iterable[str]
+    ) -> None:
+        """Expose what the clients known by name may use of these models, before they do.
+
+        A counter that appears with its first value looks to Prometheus as if it had always had it:
+        `increase` misses that value, and the bill is too small.
+        """
+        for labels in product(sorted(self._metered_clients), schemes, phases, models):
+            if labels in self._begun:
+                continue
+            self._begun.add(labels)
+            client, *rest = labels
+            for cost in (self._queries, self._request_bytes, self._response_bytes, self._compute):
+                cost.labels(client, api, *rest)
+            for declared in (self._certificates, self._draws):
+                declared.labels(*labels)
 
     def charge(
         self,

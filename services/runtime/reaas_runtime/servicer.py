@@ -13,7 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.duration_pb2 import Duration
 from reaas.v1 import model_pb2
 
-from reaas_runtime.call import current_call
+from reaas_runtime.call import PHASES, SCHEMES, current_call
 from reaas_runtime.cpus import available_cpus
 from reaas_runtime.metering import Meter
 from reaas_runtime.repository import ModelEntry, ModelRepository
@@ -60,6 +60,9 @@ class ModelServicer(Servicer, Generic[M]):
     warms it up, in a background thread.
     """
 
+    api: ClassVar[str]
+    """What its queries are metered as."""
+
     def __init__(self, settings: ServiceSettings, meter: Meter) -> None:
         self.settings = settings
         self.meter = meter
@@ -102,7 +105,9 @@ class ModelServicer(Servicer, Generic[M]):
     def refresh(self) -> None:
         """Bring models and their metrics up to date with the disk; blocking."""
         self.repository.refresh()
-        self.meter.show_models(served.entry.ref for served in self.repository.served())
+        refs = [served.entry.ref for served in self.repository.served()]
+        self.meter.show_models(refs)
+        self.meter.begin_at_zero(self.api, SCHEMES, PHASES, {ref.name for ref in refs})
 
     @property
     def usable(self) -> bool:

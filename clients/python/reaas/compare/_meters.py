@@ -45,13 +45,15 @@ class Meters:
         return {key: Usage(**count) for key, count in counts.items()}
 
     def lines(self, metric: str, client_ids: Sequence[str]) -> list[str]:
-        """The endpoints' own lines of one metric about these clients, for people."""
+        """The endpoints' own lines of one metric about these clients, zeros left out; for people."""
         wanted = tuple(f'client="{client}"' for client in client_ids)
         return [
             line
             for url in self.urls
             for line in _scrape(url).splitlines()
-            if line.startswith(metric + "{") and any(part in line for part in wanted)
+            if line.startswith(metric + "{")
+            and any(part in line for part in wanted)
+            and not line.endswith(" 0.0")
         ]
 
     def reconcile(self, ledger: Ledger, client_id: str, before: Account) -> Account:
