@@ -41,6 +41,11 @@ demo: $(VENV)/.reaas-demo ## Run REaaS against SEaaS end to end (DATASET= DATA= 
 bench-f2i: $(VENV)/.reaas-demo ## Measure the F2I engine against attacks (DATA= IMAGES= BUDGET= SEED= MODEL= OUT=)
 	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.bench_f2i $(BENCH_F2I_ARGS)
 
+.PHONY: observe
+observe: $(VENV)/.reaas-dev ## Bill clients over real services and a real Prometheus; run every rule and dashboard (OUT=)
+	scripts/install_prometheus.sh
+	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.observe $(if $(OUT),--out $(OUT))
+
 .PHONY: serve
 serve: $(VENV)/.reaas-demo ## Run both services on loopback without keys, until Ctrl-C
 	$(BIN)/python -m evaluation.serve
@@ -84,6 +89,8 @@ lint: $(VENV)/.reaas-dev ## Check style, imports, the contract and that the stub
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/python scripts/check_breaking.py
 	$(BIN)/python scripts/generate_stubs.py --check
+	$(BIN)/python -m scripts.dashboards --check
+	$(BIN)/python scripts/operator_rules.py --check
 
 .PHONY: types
 types: $(VENV)/.reaas-dev ## Check the types (mypy, strict)
@@ -107,6 +114,11 @@ format: $(VENV)/.reaas-dev ## Format the code and the contract
 .PHONY: protos
 protos: $(VENV)/.reaas-dev ## Generate the Python stubs from protos/
 	$(BIN)/python scripts/generate_stubs.py
+
+.PHONY: dashboards
+dashboards: $(VENV)/.reaas-dev ## Generate Grafana's dashboards and the operator's rules
+	$(BIN)/python -m scripts.dashboards
+	$(BIN)/python scripts/operator_rules.py
 
 .PHONY: constraints
 constraints: $(VENV)/.reaas-dev ## Pin what is installed now in constraints.txt

@@ -45,7 +45,7 @@ class Meters:
         return {key: Usage(**count) for key, count in counts.items()}
 
     def lines(self, metric: str, client_ids: Sequence[str]) -> list[str]:
-        """The endpoints' own lines of one metric about these clients, zeros left out; for people."""
+        """The endpoints' lines of one metric about these clients, zeros left out; for people."""
         wanted = tuple(f'client="{client}"' for client in client_ids)
         return [
             line
