@@ -196,7 +196,8 @@ class Rescaling(LinearMap):
         (top, height), (left, width) = _support(down), _support(across)
         last = rows.movedim(0, -1)  # [c, h, w, n]
         kept = down[:, top : top + height].T @ last.flatten(2)  # [c, h', w*n]
-        kept = across[:, left : left + width].T @ kept.unflatten(2, last.shape[2:])
+        apart = kept.reshape(*kept.shape[:2], *last.shape[2:])  # [c, h', w, n]
+        kept = across[:, left : left + width].T @ apart
         return kept.movedim(-1, 0), Window(top, left, height, width)
 
     def with_weights(self, change: Callable[[Tensor], Tensor]) -> Rescaling:
