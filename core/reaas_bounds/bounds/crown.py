@@ -89,6 +89,9 @@ def relaxed(centre: Centre, radius: Tensor) -> Relaxed:
     lines: dict[int, Lines] = {}
     for index, node in enumerate(graph.nodes):
         interval = propagate(centre, index, intervals, radius)
+        if isinstance(node, Activation):
+            found = relax(node.function, centre.values[node.source], intervals[node.source])
+            lines[index] = Lines(found, node.shape)
         if index != last and index not in centre.first_rows:
             if isinstance(node, Affine):
                 size = centre.network.row_norms(index).to(radius) * (known[node.source] * radius)
@@ -97,9 +100,6 @@ def relaxed(centre: Centre, radius: Tensor) -> Relaxed:
             if index in readers:
                 interval = _tightened(centre, index, interval, readers[index], lines, radius)
         intervals.append(interval)
-        if isinstance(node, Activation):
-            found = relax(node.function, centre.values[node.source], intervals[node.source])
-            lines[index] = Lines(found, node.shape)
     return Relaxed(intervals, lines)
 
 
