@@ -51,9 +51,11 @@ def totals(prometheus: Prometheus, metric: str, labels: tuple[str, ...], seconds
     would extrapolate, and would miss what was counted before the first scrape.
     """
     window = f"[{max(1, round(seconds))}s]"
+    counted = prometheus.instant(f"{metric}{window}")
+    # Asked for afterwards: a scrape in between must not leave a count without its process.
     lifetimes = _lifetimes(prometheus.instant(f"process_start_time_seconds{window}"))
     summed: Totals = defaultdict(float)
-    for series in prometheus.instant(f"{metric}{window}"):
+    for series in counted:
         born = lifetimes[_process(series)]
         of_process = {born[at]: value for at, value in series.points}
         key = tuple(series.labels[label] for label in labels)

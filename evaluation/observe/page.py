@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import itertools
 import math
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ _INCHES = 16.0
 _HEIGHT = {"stat": 1.2}
 _OTHER_HEIGHT = 3.6
 _MOST_NAMES = 8
+_MOST_LETTERS = 16
 _SCALED = {
     "decbytes": (1000.0, " B"),
     "bytes": (1024.0, " B"),
@@ -99,8 +99,12 @@ def _in_lines(shown: list[Shown]) -> list[list[Shown]]:
 
 
 def _named(shown: Shown) -> Named:
+    """The series that have a number, by their names."""
     return [
-        (target.name_of(series.labels), series) for target, many in shown.series for series in many
+        (target.name_of(series.labels), series)
+        for target, many in shown.series
+        for series in many
+        if any(math.isfinite(value) for _, value in series.points)
     ]
 
 
@@ -147,12 +151,20 @@ def _table(axis: Axes, shown: Shown) -> None:
         {_values(series): series.last for series in many} for _, many in shown.series
     ]
     keys = sorted({key for column in columns for key in column})
+    labels = [name for name in _named(shown)[0][1].labels if name != "__name__"]
     cells = [
-        [*(textwrap.shorten(part, 24, placeholder="…") for part in key)]
+        [*(part[:_MOST_LETTERS] for part in key)]
         + [value_text(column.get(key, math.nan), "short") for column in columns]
         for key in keys
     ]
-    made = axis.table(cells, loc="upper left", cellLoc="left", edges="horizontal")
+    made = axis.table(
+        cells,
+        colLabels=[*labels, *shown.panel.columns],
+        loc="upper left",
+        cellLoc="left",
+        colLoc="left",
+        edges="horizontal",
+    )
     made.auto_set_font_size(False)
     made.set_fontsize(8)
 

@@ -40,6 +40,8 @@ class Panel:
     width: int
     """Of 24."""
     targets: list[Target]
+    columns: list[str]
+    """What a table calls the values of its targets."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,18 @@ def _panels(panels: list[dict[str, Any]], fill: Mapping[str, str]) -> Iterator[P
             panel["fieldConfig"]["defaults"]["unit"],
             panel["gridPos"]["w"],
             [_target(target, fill) for target in panel["targets"]],
+            _columns(panel.get("transformations", [])),
         )
+
+
+def _columns(transformations: list[dict[str, Any]]) -> list[str]:
+    """The names that `organize` gives to the values, in the order of the targets."""
+    for transformation in transformations:
+        names = transformation["options"].get("renameByName", {})
+        columns = [name for old, name in names.items() if old.startswith("Value #")]
+        if columns:
+            return columns
+    return []
 
 
 def _target(target: dict[str, Any], fill: Mapping[str, str]) -> Target:
