@@ -28,7 +28,7 @@ from reaas_bounds.bounds.envelope import Envelope, quadratic_envelope
 from reaas_bounds.bounds.row_constant import row_constants
 from reaas_bounds.bounds.row_gram import row_constants_of
 from reaas_bounds.bounds.row_interval import crown_row_bounds, ibp_rows
-from reaas_bounds.rounding import float32_error_at
+from reaas_bounds.rounding import float32_row_error_at
 from torch import Tensor
 
 from tests.bounds.attack import Effort, Served, attack_margins
@@ -273,13 +273,12 @@ def test_a_margin_below_the_float32_error_certifies_nothing(
     served: Loaded, method: MarginMethod
 ) -> None:
     inputs, normals, _ = (part[:1] for part in questions(served[0], 1))
-    error = float(float32_error_at(served[0], inputs))
-    sizes = normals.norm(dim=2)
-    for share in (0.5, 2.0):
-        answer = certify_margins(*served, inputs, normals, share * error * sizes, method)[0]
+    error = float32_row_error_at(served[0], inputs, normals)  # [1, m]
+    for share in (0.5, 1.9):  # it counts for the features of both images
+        answer = certify_margins(*served, inputs, normals, share * error, method)[0]
         assert answer.radius == 0.0
         assert answer.converged
-    assert certify_margins(*served, inputs, normals, 3 * error * sizes, method)[0].radius > 0
+    assert certify_margins(*served, inputs, normals, 3 * error, method)[0].radius > 0
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ async def test_answers_agree(tmp_path: Path) -> None:
     assert (real[2].radius <= feature_radii / MODEL.lipschitz).all()
     assert (real[2].radius >= real[3]).all()
     for known, found in zip(fake[6], real[6], strict=True):
-        np.testing.assert_allclose(known.radius, found.radius, rtol=1e-3, atol=1e-4)
+        # Searches end within 1% of what their bound allows.
+        np.testing.assert_allclose(known.radius, found.radius, rtol=1e-2, atol=1e-4)
         assert known.method == found.method
         assert (known.margin_set == found.margin_set).all()
         assert (known.limited_by_ball == found.limited_by_ball).all()

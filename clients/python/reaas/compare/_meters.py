@@ -34,7 +34,7 @@ class Meters:
     urls: Sequence[str]
 
     def read(self, client_id: str) -> dict[LedgerKey, Usage]:
-        """Queries and bytes of one client, summed over the endpoints."""
+        """Queries and bytes of one client, summed over the endpoints, zeros left out."""
         counts: dict[LedgerKey, dict[str, int]] = {}
         for url in self.urls:
             for name, labels, value in _samples(url):
@@ -42,7 +42,7 @@ class Meters:
                     key = LedgerKey(*(labels[part] for part in ("api", "scheme", "phase", "model")))
                     count = counts.setdefault(key, {})
                     count[_SAMPLES[name]] = count.get(_SAMPLES[name], 0) + int(value)
-        return {key: Usage(**count) for key, count in counts.items()}
+        return {key: Usage(**count) for key, count in counts.items() if any(count.values())}
 
     def lines(self, metric: str, client_ids: Sequence[str]) -> list[str]:
         """The endpoints' lines of one metric about these clients, zeros left out; for people."""
