@@ -130,7 +130,12 @@ def running_prometheus(targets: Mapping[str, list[str]], directory: Path) -> Ite
 def running_pushgateway(directory: Path) -> Iterator[str]:
     """A Pushgateway; gives its `host:port`. Raises MonitoringError."""
     address = f"127.0.0.1:{free_port()}"
-    arguments = {"web.listen-address": address, "log.level": "warn"}
+    arguments = {
+        "web.listen-address": address,
+        # Else Debian's build would bring back what was reported in earlier runs.
+        "persistence.file": directory / "pushgateway.data",
+        "log.level": "warn",
+    }
     with _running("prometheus-pushgateway", arguments, f"http://{address}/-/ready", directory):
         yield address
 

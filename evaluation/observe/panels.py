@@ -67,7 +67,7 @@ def dashboards(range_s: float, rate_s: float) -> list[Dashboard]:
 def _dashboard(path: Path, range_s: float, rate_s: float) -> Dashboard:
     made = json.loads(path.read_text(encoding="utf-8"))
     variables = made["templating"]["list"]
-    fill = {variable["name"]: ".*" for variable in variables}
+    fill = {variable["name"]: variable.get("allValue", "") for variable in variables}
     fill |= {"__range": f"{max(1, round(range_s))}s", "__rate_interval": f"{round(rate_s)}s"}
     return Dashboard(
         path.stem,

@@ -88,7 +88,7 @@ class Device:
 
     def smoothed_in_features(self) -> Certify:
         """REaaS, SC: noise on the feature, for balls."""
-        scheme = ReaasScheme(self.client, self._model, f2i_method=Method.LIPSCHITZ)
+        scheme = ReaasScheme(self.client, self._model, f2i_method=Method.LOCAL)
         features = scheme.encode_training(self._train_images)
         sigma = 0.25 * float(np.sqrt(((features - features.mean(axis=0)) ** 2).sum(axis=1).mean()))
         head = self._train(features, HeadConfig(objective="noise", noise_sigma=sigma))

@@ -29,7 +29,7 @@ def health_dashboard() -> dashboard.Dashboard:
         since="now-3h",
     )
     made = made.with_variable(choice("namespace", "Namespace", "reaas_build_info"))
-    made = made.with_variable(choice("job", "Service", "reaas_build_info"))
+    made = made.with_variable(choice("job", "Service", "reaas_build_info", "reaas-.*"))
     return with_rows(
         made,
         {

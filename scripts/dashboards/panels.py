@@ -183,8 +183,8 @@ def buckets(about: About, expr: str, width: int = 12) -> heatmap.Panel:
     )
 
 
-def choice(name: str, label: str, metric: str) -> dashboard.QueryVariable:
-    """A variable with the values of a label of `metric`; all of them at first."""
+def choice(name: str, label: str, metric: str, everything: str = ".*") -> dashboard.QueryVariable:
+    """A variable with the values of a label of `metric`; at first `everything`, a pattern."""
     return (
         dashboard.QueryVariable(name)
         .label(label)
@@ -194,7 +194,7 @@ def choice(name: str, label: str, metric: str) -> dashboard.QueryVariable:
         .sort(VariableSort.ALPHABETICAL_ASC)
         .multi(True)
         .include_all(True)
-        .all_value(".*")
+        .all_value(everything)
         .current(VariableOption(selected=True, text="All", value="$__all"))
     )
 
