@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from reaas.compare import client_ids
 from reaas.datasets import Dataset, load
-from reaas_bounds import certified_constants
 
 from evaluation.services import Services, running_services
 from tests.compare.tiny import CONFIG
+from tests.support.f2i import certified
 from tests.support.models import conv_encoder, manifest, publish
 
 # Clients beside those of the rows, for tests that query by themselves.
@@ -24,18 +24,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("tiny", "twin")):
         onnx = conv_encoder(seed, scale=1.5)
-        constants = certified_constants(onnx)
-        certified = {
-            "lipschitz": constants.lipschitz,
-            "method": constants.method,
-            "layer_norms": list(constants.layer_norms),
-            "relative_rounding": constants.relative_rounding,
-            "float32_error": {
-                "slope": constants.float32_slope,
-                "offset": constants.float32_offset,
-            },
-        }
-        publish(root, onnx, manifest(onnx, name=name, certified=certified))
+        publish(root, onnx, manifest(onnx, name=name, certified=certified(onnx)))
     return root
 
 

@@ -1,4 +1,4 @@
-"""A real F2I service on a loopback port, and requests to it."""
+"""A real F2I service on a loopback port, requests to it, and manifests that it accepts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from reaas.v1 import f2i_pb2, model_pb2, tensor_pb2
 from reaas.v1.f2i_pb2_grpc import add_F2IServiceServicer_to_server
+from reaas_bounds import certified_constants
 from reaas_f2i import F2IServicer, F2ISettings
 from reaas_runtime import RunningServer
 
@@ -29,6 +30,21 @@ async def f2i_server(models_dir: Path, **settings: Any) -> AsyncIterator[Running
     chosen = F2ISettings(**defaults(models_dir) | settings)
     async with running(chosen, F2IServicer, add_F2IServiceServicer_to_server) as server:
         yield server
+
+
+def certified(onnx: bytes) -> dict[str, Any]:
+    """The manifest's honest `certified`, which the service recomputes."""
+    constants = certified_constants(onnx)
+    return {
+        "lipschitz": constants.lipschitz,
+        "method": constants.method,
+        "layer_norms": list(constants.layer_norms),
+        "relative_rounding": constants.relative_rounding,
+        "float32_error": {
+            "slope": constants.float32_slope,
+            "offset": constants.float32_offset,
+        },
+    }
 
 
 def tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:

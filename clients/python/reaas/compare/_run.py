@@ -98,7 +98,7 @@ def run(
         record=record,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         release=release,
-        machine=_machine(),
+        machine=machine(),
     )
 
 
@@ -119,7 +119,8 @@ def _with_curves(
     return rows
 
 
-def _machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | int]:
+    """Where this runs, for reports."""
     return {
         "architecture": platform.machine(),
         "cores": os.cpu_count() or 1,
