@@ -21,6 +21,10 @@ DEMO_ARGS := --dataset $(DATASET) $(if $(DATA),--data $(DATA)) $(if $(OUT),--out
 BENCH_F2I_ARGS := $(if $(DATA),--data $(DATA)) $(if $(OUT),--out $(OUT)) --seed $(SEED) \
   $(if $(IMAGES),--images $(IMAGES)) $(if $(BUDGET),--budget $(BUDGET)) $(foreach m,$(MODEL),--model $(m))
 
+PRETRAINING_ARGS := $(if $(DATA),--data $(DATA)) $(if $(OUT),--out $(OUT)) $(if $(TEST),--test $(TEST)) \
+  $(if $(TRAIN),--train $(TRAIN)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(N),--seaas-samples $(N)) \
+  $(foreach e,$(ENCODERS),--encoders $(e)) $(foreach d,$(DATASETS),--datasets $(d)) $(ARGS)
+
 RECIPE ?= moco-sn
 EPOCHS ?=
 RUN ?= out/pretrain/$(RECIPE)
@@ -45,6 +49,10 @@ bench-f2i: $(VENV)/.reaas-demo ## Measure the F2I engine against attacks (DATA= 
 observe: $(VENV)/.reaas-dev ## Bill clients over real services and a real Prometheus; run every rule and dashboard (OUT=)
 	scripts/install_prometheus.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.observe $(if $(OUT),--out $(OUT))
+
+.PHONY: evaluate-pretraining
+evaluate-pretraining: $(VENV)/.reaas-demo ## Compare the encoders on data sets; goes on where it was cut off (DATA= TEST= TRAIN= SEEDS= N= ENCODERS= DATASETS= OUT= ARGS=)
+	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.pretraining $(PRETRAINING_ARGS)
 
 .PHONY: serve
 serve: $(VENV)/.reaas-demo ## Run both services on loopback without keys, until Ctrl-C
