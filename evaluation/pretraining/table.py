@@ -14,12 +14,16 @@ _HEADS = (
     "encoder",
     "certificate",
     "images",
-    "accuracy",
+    "accuracy %",
     "ACR of R'",
     "ACR",
-    *RADII,
-    "ACR, SEaaS's images",
+    *(f"{radius} %" for radius in RADII),
+    "ACR, few",
     "break-even",
+)
+_NOTE = (
+    "36/255 %: right and certified at that radius. ACR, few: on SEaaS's images. Break-even: SEaaS "
+    "queries an image for the ACR that REaaS has on them."
 )
 _ENCODER_HEADS = ("encoder", "digest", "L", "training", "linear probe")
 
@@ -31,12 +35,14 @@ def tables(report: Report) -> Iterator[Table]:
         encoders.add_row(*_encoder_cells(encoder))
     yield encoders
     for dataset, lines in _by_dataset(report):
-        table, last = _table(dataset, _HEADS), ""
+        title = f"{dataset}, {lines[0].train_inputs:,} training images"
+        table, last = _table(title, _HEADS), ""
         for line in lines:
             if last and line.encoder != last:
                 table.add_section()
             table.add_row(*_cells(line))
             last = line.encoder
+        table.caption = _NOTE
         yield table
 
 
@@ -53,7 +59,7 @@ def markdown(report: Report) -> str:
     for dataset, found in _by_dataset(report):
         lines += ["", f"**{dataset}**, {found[0].train_inputs:,} training images", ""]
         lines += _markdown(_HEADS, [_cells(line) for line in found])
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", _NOTE]) + "\n"
 
 
 def _conditions(report: Report) -> str:
@@ -80,7 +86,15 @@ def _by_dataset(report: Report) -> Iterator[tuple[str, list[Line]]]:
 
 
 def _table(title: str, heads: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for index, head in enumerate(heads):
         table.add_column(head, justify="left" if index < 2 else "right", no_wrap=index < 2)
     return table
@@ -125,7 +139,7 @@ def _radius(stat: Stat | None) -> str:
 
 def _share(stat: Stat) -> str:
     spread = f" ± {100 * stat.spread:.1f}" if stat.spread is not None else ""
-    return f"{100 * stat.mean:.1f}{spread} %"
+    return f"{100 * stat.mean:.1f}{spread}"
 
 
 def _break_even(line: Line) -> str:

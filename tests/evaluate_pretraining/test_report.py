@@ -99,7 +99,7 @@ def test_the_markdown_says_sizes_seeds_and_that_a_budget_was_not_reached() -> No
     assert "**digits**, 20 training images" in text
     row = next(line for line in text.splitlines() if "REaaS BC CROWN" in line)
     assert row.endswith("| > 110 |")
-    assert "± 0.0 %" in row
+    assert "| 50.0 ± 0.0 |" in row
 
 
 def test_json_and_pictures_are_written(tmp_path: Path) -> None:
