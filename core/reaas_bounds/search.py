@@ -9,32 +9,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from reaas_bounds.bounds import Centre, ibp_bound, per_coordinate_floor
-from reaas_bounds.bounds.crown_search import (
-    CROWN,
-    CROWN_JOINT,
-    Allowance,
-    CrownMethod,
-    crown_radius,
-)
-from reaas_bounds.bracket import Bracket
+from reaas_bounds.ball_search import Allowance, BallSearch
+from reaas_bounds.bounds import per_coordinate_floor
+from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image, Searched
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.local import certify_locally
 from reaas_bounds.pairs import Pairs
-from reaas_bounds.query import (
-    CertifiedRadius,
-    Method,
-    SearchOptions,
-    check_query,
-    rounded_down,
-)
+from reaas_bounds.query import CertifiedRadius, Method, SearchOptions, check_query
 
 Stop = Callable[[], bool]
 
-_BOUNDS: dict[Method, Callable[[Centre, Tensor], Tensor]] = {Method.IBP: ibp_bound}
-# Bounds that are searched image by image, by the law of their growth.
-_CROWNS: dict[Method, CrownMethod] = {Method.CROWN: CROWN, Method.CROWN_JOINT: CROWN_JOINT}
+_SEARCHED: dict[Method, Searched] = {
+    Method.IBP: IBP,
+    Method.CROWN: CROWN,
+    Method.CROWN_JOINT: CROWN_JOINT,
+}
 # Neurons of all images that one bound evaluation works on: the larger, the longer a deadline has
 # to wait (CROWN on 2^14 neurons takes about 2 s), the smaller, the more of the time of a small
 # network goes to overhead.
@@ -144,58 +134,24 @@ def _combined(a: CertifiedRadius, b: CertifiedRadius) -> CertifiedRadius:
 def _search(
     pairs: Pairs, method: Method, options: SearchOptions, stop: Stop, goals: Sequence[float]
 ) -> list[CertifiedRadius]:
-    """Bracket every pair's radius for one bound, starting at the Lipschitz radius.
+    """Every pair's radius by one bound, each worked on alone: its bits are those of any batch.
 
-    ``goals``: a pair is dropped once its bound has failed there or below, since what it could
-    still certify is less.
+    ``goals``: a pair is dropped where its bound fails above them.
     """
-    if method in _CROWNS:
-        each = enumerate(goals)
-        return [_crown(pairs.select([i]), method, options, stop, goal) for i, goal in each]
-    brackets = [Bracket(guess, options) for guess in pairs.lipschitz.tolist()]
-    centre = Centre.of(pairs.network, pairs.inputs)
-
-    def due() -> list[int]:
-        wanted = (
-            b.open and b.guess > 0 and b.upper > g for b, g in zip(brackets, goals, strict=True)
-        )
-        return [index for index, want in enumerate(wanted) if want]
-
-    while (active := due()) and not stop():
-        probes = torch.tensor([brackets[i].probe for i in active], dtype=torch.float64)
-        part = pairs.select(active)
-        bounds = _BOUNDS[method](centre.select(torch.tensor(active)), probes)
-        certified = bounds <= part.allowed(probes)
-        for index, probe, passed in zip(active, probes.tolist(), certified.tolist(), strict=True):
-            brackets[index].record(probe, passed)
-    waiting = set(due())
     return [
-        _answer(bracket, method, finished=index not in waiting, dropped=bracket.upper <= goal)
-        for index, (bracket, goal) in enumerate(zip(brackets, goals, strict=True))
+        _search_one(pairs.select([index]), method, options, stop, goal)
+        for index, goal in enumerate(goals)
     ]
 
 
-def _crown(
+def _search_one(
     pair: Pairs, method: Method, options: SearchOptions, stop: Stop, goal: float
 ) -> CertifiedRadius:
-    """The same for one pair and a bound that finds its radius itself."""
-    if float(pair.lipschitz) == 0.0:
+    if float(pair.lipschitz) == 0.0:  # the float32 error alone exceeds R'
         return CertifiedRadius(0.0, method, upper=0.0, steps=0, converged=True)
-    centre = Centre.of(pair.network, pair.inputs)
-    allowance = Allowance(float(pair.allowance), pair.slope)
-    tolerance, steps = options.relative_tolerance, options.max_steps
-    found = crown_radius(centre, _CROWNS[method], allowance, steps, tolerance, stop, goal)
-    ended = found.ended(tolerance, goal)
-    return CertifiedRadius(rounded_down(found.lower), method, found.upper, found.steps, ended)
-
-
-def _answer(bracket: Bracket, method: Method, *, finished: bool, dropped: bool) -> CertifiedRadius:
-    if bracket.guess == 0.0:  # the float32 error alone exceeds R': no radius can be certified
-        return CertifiedRadius(0.0, method, upper=0.0, steps=0, converged=True)
-    return CertifiedRadius(
-        radius=rounded_down(bracket.lower),
-        method=method,
-        upper=bracket.upper,
-        steps=bracket.steps,
-        converged=finished and (bracket.converged or dropped),
+    image, allowance = (
+        Image(pair.network, pair.inputs),
+        Allowance(float(pair.allowance), pair.slope),
     )
+    found = BallSearch(image, _SEARCHED[method], allowance, options, stop).search(goal)
+    return CertifiedRadius(found.lower, method, found.upper, found.steps, found.finished)

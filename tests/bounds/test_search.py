@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reaas_bounds import (
     CertifiedConstants,
     CertifiedRadius,
@@ -20,7 +23,10 @@ from reaas_bounds import (
     certify_ball,
     load_network,
 )
+from reaas_bounds.ball_search import Allowance, BallSearch, Found
+from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image
 from reaas_bounds.bracket import Bracket
+from reaas_bounds.grid import Grid, Neighbours
 from reaas_bounds.query import rounded_down
 from reaas_bounds.rounding import float32_error_at
 from torch import Tensor
@@ -28,6 +34,8 @@ from torch import Tensor
 from tests.bounds.encoders import ENCODERS, EncoderBuilder
 
 OPTIONS = SearchOptions()
+BOUNDS = {Method.IBP: IBP, Method.CROWN: CROWN, Method.CROWN_JOINT: CROWN_JOINT}
+SEARCHED = list(BOUNDS)
 
 
 @pytest.fixture(params=["strided", "residual"])
@@ -63,10 +71,11 @@ def test_crown_wins_where_the_network_is_nearly_linear() -> None:
     constants = certified_constants(network)
     x, radii = pairs(network, [0.02, 0.05])
     answers = certify_ball(network, constants, x, radii)
-    assert all(a.method in (Method.CROWN, Method.CROWN_JOINT) for a in answers)
+    closed = certify_ball(network, constants, x, radii, Method.LIPSCHITZ)
     alone = certify_ball(network, constants, x, radii, Method.CROWN)
-    assert all(a.radius >= b.radius for a, b in zip(answers, alone, strict=True))
-    assert all(a.radius < a.upper <= a.radius * 1.0101 for a in alone)
+    for best, constant, crown in zip(answers, closed, alone, strict=True):
+        assert best.radius >= crown.radius > 1.1 * constant.radius
+        assert crown.radius < crown.upper <= crown.radius * 1.0101
 
 
 def test_lipschitz_is_the_closed_form(served: tuple[Network, CertifiedConstants]) -> None:
@@ -99,9 +108,8 @@ def test_the_radius_grows_with_the_feature_radius(
     x, _ = pairs(served[0], [0.0])
     radii = torch.logspace(-2, 2, 9, dtype=torch.float64)
     answers = certify_ball(*served, x.expand(9, -1, -1, -1), radii, method)
-    # Each answer lies within the tolerance of its own limit.
     for small, large in itertools.pairwise(answers):
-        assert small.radius <= large.radius * (1 + OPTIONS.relative_tolerance)
+        assert small.radius <= large.radius
 
 
 @pytest.mark.parametrize("method", Method)
@@ -122,16 +130,18 @@ def _after(calls: int) -> Callable[[], bool]:
     return lambda: next(left, None) is None
 
 
+@pytest.mark.parametrize("method", SEARCHED)
 def test_a_stopped_search_returns_what_is_certified_so_far(
-    served: tuple[Network, CertifiedConstants],
+    served: tuple[Network, CertifiedConstants], method: Method
 ) -> None:
     x, radii = pairs(served[0], [0.4, 0.4])
-    full = certify_ball(*served, x, radii, Method.IBP)
+    options = SearchOptions(max_steps=60, relative_tolerance=1e-5)
+    full = certify_ball(*served, x, radii, method, options)
     previous = [0.0, 0.0]
-    for calls in (0, 2, 4, 7):
-        stopped = certify_ball(*served, x, radii, Method.IBP, stop=_after(calls))
+    for calls in (0, 1, 3, full[0].steps + 1):
+        stopped = certify_ball(*served, x, radii, method, options, stop=_after(calls))
+        assert [part.converged for part in stopped] == [calls > full[0].steps, False]
         for index, (part, whole) in enumerate(zip(stopped, full, strict=True)):
-            assert not part.converged
             assert previous[index] <= part.radius <= whole.radius < part.upper
             previous[index] = part.radius
 
@@ -146,17 +156,110 @@ def test_auto_that_is_stopped_at_once_still_gives_the_closed_form(
     assert not any(a.converged for a in stopped)
 
 
+@pytest.mark.parametrize("method", SEARCHED)
 def test_fewer_steps_give_a_smaller_certified_radius(
-    served: tuple[Network, CertifiedConstants],
+    served: tuple[Network, CertifiedConstants], method: Method
 ) -> None:
     x, radii = pairs(served[0], [0.5])
     answers: list[CertifiedRadius] = []
-    for steps in (1, 3, 5, 16):
-        options = SearchOptions(max_steps=steps, relative_tolerance=0.001)
-        answers += certify_ball(*served, x, radii, Method.IBP, options)
+    for steps in (1, 2, 3, 60):
+        options = SearchOptions(max_steps=steps, relative_tolerance=1e-6)
+        answers += certify_ball(*served, x, radii, method, options)
         assert answers[-1].steps <= steps
-        assert answers[-1].converged == (steps == 16)
-    assert all(a.radius <= b.radius for a, b in itertools.pairwise(answers))
+        assert answers[-1].converged == (steps == 60)
+    assert all(a.radius <= b.radius for a, b in itertools.pairwise(answers[1:]))
+
+
+LIMITS = st.floats(-20, 20)
+
+
+@given(LIMITS, LIMITS, st.floats(1e-3, 3), st.sampled_from([0.3, 0.01, 1e-6]))
+def test_neighbours_are_found_from_any_prediction(
+    limit: float, guess: float, drift: float, tolerance: float
+) -> None:
+    """Whatever is predicted, and however slowly the prediction mends."""
+    grid = Grid.within(tolerance)
+    assert grid.radius(1) <= 1 + tolerance
+    found, true = Neighbours(grid), 2.0**limit
+    for step in range(100):
+        if found.adjacent:
+            break
+        index = found.probe(true * 2.0 ** ((guess - limit) / (1 + drift) ** step))
+        (found.passes if grid.radius(index) <= true else found.fails)(index)
+    assert found.adjacent
+    assert found.passed == grid.below(true)
+
+
+@given(st.floats(1e-15, 1e15), st.integers(1, 1000))
+def test_the_grid_radius_below_is_the_next(radius: float, per_octave: int) -> None:
+    grid = Grid(per_octave)
+    index = grid.below(radius)
+    assert grid.radius(index) <= radius < grid.radius(index + 1)
+
+
+@pytest.mark.parametrize("tolerance", [0.01, 1e-4])
+@pytest.mark.parametrize("method", SEARCHED)
+def test_the_answer_does_not_depend_on_the_way_to_it(
+    served: tuple[Network, CertifiedConstants], method: Method, tolerance: float
+) -> None:
+    """What makes it monotone: a goal changes where the search starts, not where it ends."""
+    image = Image(served[0], pairs(served[0], [0.0])[0])
+    allowance, options = Allowance(0.2, 0.0), SearchOptions(60, tolerance)
+
+    def search(goal: float) -> Found:
+        return BallSearch(image, BOUNDS[method], allowance, options, lambda: False).search(goal)
+
+    found = search(0.0)
+    for share in (1e-3, 0.3, 0.9, 1 - 2 * tolerance):
+        again = search(share * found.lower)
+        assert (again.lower, again.upper) == (found.lower, found.upper)
+    for share in (1.0, 1.0 + 2 * tolerance, 3.0):
+        dropped = search(share * found.lower)
+        assert (dropped.lower, dropped.steps, dropped.finished) == (0.0, 1, True)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("method", SEARCHED)
+def test_bounds_grow_with_the_radius_that_they_are_made_for(name: str, method: Method) -> None:
+    """The condition of the theorem of ``BallSearch``, at neighbours on the default grid."""
+    network = load_network(ENCODERS[name](7))
+    image = Image(network, pairs(network, [0.0])[0])
+    grid = Grid.within(OPTIONS.relative_tolerance)
+
+    def at(made: int, index: int) -> float:
+        radii = image.x.new_tensor([grid.radius(made)]), image.x.new_tensor([grid.radius(index)])
+        return float(BOUNDS[method].certify(image, radii[0]).at(radii[1]))
+
+    for index in range(-6 * grid.per_octave, grid.per_octave, 43):
+        assert at(index, index) <= at(index + 1, index) <= at(index + 1, index + 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(sorted(ENCODERS)),
+    st.floats(-2, 1),
+    st.floats(-5, 0),
+    st.sampled_from([0.01, 1e-4]),
+)
+def test_no_pair_of_questions_is_out_of_order(
+    name: str, radius: float, growth: float, tolerance: float
+) -> None:
+    network, constants = _constants(name)
+    radii = torch.tensor([1.0, 1 + 10.0**growth], dtype=torch.float64) * 10.0**radius
+    x = pairs(network, [0.0])[0].expand(2, -1, -1, -1)
+    options, best = SearchOptions(60, tolerance), [0.0, 0.0]
+    for method in sorted(Method, key=lambda m: m is Method.AUTO):
+        small, large = certify_ball(network, constants, x, radii, method, options)
+        assert small.radius <= large.radius
+        best = [max(best[0], small.radius), max(best[1], large.radius)]
+        if method is Method.AUTO:
+            assert [small.radius, large.radius] == best
+
+
+@functools.cache
+def _constants(name: str) -> tuple[Network, CertifiedConstants]:
+    network = load_network(ENCODERS[name](3))
+    return network, certified_constants(network)
 
 
 @pytest.mark.parametrize(("limit", "guess"), [(1.0, 1e-3), (1.0, 100.0), (0.37, 0.4), (5.0, 5.0)])

@@ -10,7 +10,6 @@ from torch import Tensor
 from reaas_bounds.bounds.centre import RELATIVE_MARGIN, Centre, Interval
 from reaas_bounds.bounds.crown import CrownBound, relaxed
 from reaas_bounds.bounds.crown_rows import RowBounds
-from reaas_bounds.bounds.linearisation import Linearisation
 from reaas_bounds.bounds.relaxation import Relaxation, relax
 from reaas_bounds.graph.activation import Entrywise, TwoSlope
 from reaas_bounds.graph.backward import pull_back_patches
@@ -49,11 +48,11 @@ def crown_joint_bound(centre: Centre, radii: Tensor) -> Tensor:
     bounds = [radii.new_zeros(0)]
     for image, radius in enumerate(torch.split(radii, 1)):
         single = centre.select(torch.tensor([image], device=radii.device))
-        bounds.append(crown_joint(single, Linearisation.of(single), radius).at(radius))
+        bounds.append(crown_joint(single, radius).at(radius))
     return torch.cat(bounds)
 
 
-def crown_joint(centre: Centre, _: Linearisation, radius: Tensor) -> JointBound:
+def crown_joint(centre: Centre, radius: Tensor) -> JointBound:
     """The bound of the one image of ``centre``, made for ``radius`` [1]."""
     graph, intervals = centre.graph, relaxed(centre, radius).intervals
     lines = {
