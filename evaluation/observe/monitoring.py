@@ -72,7 +72,7 @@ class Prometheus:
         return list(self._get(f"label/{label}/values", asked))
 
     def wait_for_scrape(self, after: float, timeout_s: float = 30.0) -> None:
-        """Returns when every target that is up has been scraped later than `after`, Unix time."""
+        """Returns when every target was scraped, or found down, later than `after`, Unix time."""
         deadline = time.monotonic() + timeout_s
         while not self._scraped(after):
             if time.monotonic() > deadline:
@@ -80,7 +80,7 @@ class Prometheus:
             time.sleep(INTERVAL_S / 4)
 
     def _scraped(self, after: float) -> bool:
-        seen = self.instant("timestamp(up == 1)")
+        seen = self.instant("timestamp(up)")  # Of a selector: else it is the time of the query.
         return bool(seen) and all(series.last > after for series in seen)
 
     def _get(self, what: str, asked: Mapping[str, str]) -> Any:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from reaas_bounds import certified_constants
 
 from evaluation.observe.fleet import Fleet, running_fleet
 from evaluation.observe.replay import LIMITS
+from tests.support.f2i import certified
 from tests.support.models import conv_encoder, manifest, publish
 
 
@@ -19,15 +19,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with `tiny`, 8x8x3 -> 8."""
     root = tmp_path_factory.mktemp("models")
     onnx = conv_encoder(0, scale=1.5)
-    constants = certified_constants(onnx)
-    certified = {
-        "lipschitz": constants.lipschitz,
-        "method": constants.method,
-        "layer_norms": list(constants.layer_norms),
-        "relative_rounding": constants.relative_rounding,
-        "float32_error": {"slope": constants.float32_slope, "offset": constants.float32_offset},
-    }
-    publish(root, onnx, manifest(onnx, name="tiny", certified=certified))
+    publish(root, onnx, manifest(onnx, name="tiny", certified=certified(onnx)))
     return root
 
 
