@@ -52,10 +52,13 @@ def certify_ball(
     implies that the float32 features of all images within r of x lie within R' of x's. The
     answer is the largest r found for which this was checked; 0 if no r > 0 passes.
 
-    AUTO is the largest of LIPSCHITZ (closed form), LOCAL (fine level), IBP, CROWN and CROWN_JOINT,
-    each searched as alone; a bound that has failed at a smaller radius than the best so far, or
-    provably would, is dropped, since its own answer would be smaller. CROWN_JOINT is left out
-    where the constant is close to the Jacobian and bounds of single coordinates cannot win.
+    AUTO is the largest of LIPSCHITZ (closed form), LOCAL (fine level), IBP, CROWN and CROWN_JOINT.
+    A bound that fails just above the best so far, or provably would, is dropped: its own answer
+    would not be larger. CROWN_JOINT is left out where the constant is close to the Jacobian and
+    bounds of single coordinates cannot win.
+
+    A larger R' never gives a smaller radius, unless a search is cut off; for CROWN, and with it
+    AUTO, under the condition that ``BallSearch`` states.
 
     Args:
         network: the encoder at the client's input size.

@@ -48,7 +48,8 @@ class Patches:
     def gather(self, plane: Tensor) -> Tensor:
         """What each row sees of ``plane`` [C, H, W]: [C, h, w, m], zero outside."""
         padded = torch.cat([plane.flatten(1), plane.new_zeros(plane.shape[0], 1)], 1)
-        return padded.index_select(1, self.positions.flatten()).unflatten(1, self.positions.shape)
+        seen = padded.index_select(1, self.positions.flatten())
+        return seen.view(plane.shape[0], *self.positions.shape)
 
 
 def spread_out(rows: Tensor, patches: Patches | None) -> Tensor:
@@ -72,7 +73,8 @@ def pull_patches(
     values = linear.spread(rows)
     top = patches.top * linear.stride[0] - linear.pads[0]
     left = patches.left * linear.stride[1] - linear.pads[1]
-    found = Patches(top, left, *values.shape[2:], linear.input_shape)
+    height, width = values.shape[2:]
+    found = Patches(top, left, height, width, linear.input_shape)
     pixels = linear.input_shape[1] * linear.input_shape[2]
     if found.height * found.width >= pixels:
         return spread_out(values, found), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,7 +26,8 @@ def transposed_convolution(rows: Tensor, weight: Tensor, stride: Pair) -> Tensor
     total = rows.new_zeros(weight.shape[1], *planes, count)
     for block, (y, x) in enumerate(itertools.product(range(tall), range(wide))):
         rectangle = slice(y * down, (y + height) * down), slice(x * across, (x + width) * across)
-        place = total[:, *rectangle].unflatten(2, (width, across)).unflatten(1, (height, down))
+        place = torch.unflatten(total[:, *rectangle], 2, (width, across))
+        place = torch.unflatten(place, 1, (height, down))
         place.add_(products[block].permute(2, 3, 0, 4, 1, 5))  # [i, h, s, w, s, n]
     bottom, right = (height - 1) * down + weight.shape[2], (width - 1) * across + weight.shape[3]
     return total[:, :bottom, :right].movedim(-1, 0)
@@ -37,6 +39,7 @@ def _in_blocks(weight: Tensor, stride: Pair) -> tuple[Tensor, Pair]:
     blocks = (-(-height // down), -(-width // across))
     missing = (0, blocks[1] * across - width, 0, blocks[0] * down - height)
     padded = functional.pad(weight, missing)
-    tiles = padded.unflatten(3, (blocks[1], across)).unflatten(2, (blocks[0], down))
+    tiles = torch.unflatten(padded, 3, (blocks[1], across))
+    tiles = torch.unflatten(tiles, 2, (blocks[0], down))
     ordered = tiles.permute(2, 4, 3, 5, 1, 0)  # [t, t, s, s, i, o]
     return ordered.reshape(-1, len(weight)), blocks
