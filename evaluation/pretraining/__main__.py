@@ -126,7 +126,7 @@ def main(
         console.print("interrupted; the same command goes on after the last finished cell")
         sys.exit(130)
     for table in tables(report):
-        console.print(table)
+        console.print(table, crop=False)
     report.write(out / "report.json")
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
     for path in (out / "report.json", out / "report.md", *write_plots(report, out)):

@@ -25,6 +25,8 @@ _NOTE = (
     "36/255 %: right and certified at that radius. ACR, few: on SEaaS's images. Break-even: SEaaS "
     "queries an image for the ACR that REaaS has on them."
 )
+# Columns of the terminal: squeezed to fewer, numbers would be cut. A narrower one folds the lines.
+_WIDTH = 138
 _ENCODER_HEADS = ("encoder", "digest", "L", "training", "linear probe")
 
 
@@ -42,7 +44,7 @@ def tables(report: Report) -> Iterator[Table]:
                 table.add_section()
             table.add_row(*_cells(line))
             last = line.encoder
-        table.caption = _NOTE
+        table.caption, table.width = _NOTE, _WIDTH
         yield table
 
 
