@@ -70,7 +70,11 @@ def on_loopback(deployment: Object, ports: Ports) -> Object:
     """The deployment with its ports on loopback; else as it is."""
     changed = deepcopy(deployment)
     changed["metadata"].pop("namespace")
+    # podman 4 stumbles over removing an init container that has just ended.
+    annotations = changed["spec"]["template"]["metadata"].setdefault("annotations", {})
+    annotations["io.podman.annotations.init.container.type"] = "always"
     pod = changed["spec"]["template"]["spec"]
+    pod["hostNetwork"] = True
     # An optional Secret that is not there: podman knows none that may be missing.
     pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != "keys"]
     for container in [*pod["containers"], *pod["initContainers"]]:
@@ -95,12 +99,16 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ports
     ports = {name: Ports.free() for name in ("encoder", "f2i")}
     config = deepcopy(of_kind(objects, "ConfigMap")["reaas-config"])
     config["metadata"].pop("namespace")
+    del config["data"]["REAAS_HEALTH_PORT"]  # for podman 4, it would win over the pod's own
     documents = [config, *(on_loopback(deployments[f"reaas-{n}"], p) for n, p in ports.items())]
     file: Path = tmp_path_factory.mktemp("play") / "reaas.yaml"
     file.write_text(yaml.safe_dump_all(documents))
     try:
         done = subprocess.run(
-            ["podman", "kube", "play", str(file)], capture_output=True, text=True, check=False
+            ["podman", "kube", "play", "--replace", str(file)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         for found in ports.values():
