@@ -71,7 +71,7 @@ def on_loopback(deployment: Object, ports: Ports) -> Object:
     changed = deepcopy(deployment)
     changed["metadata"].pop("namespace")
     # podman 4 stumbles over removing an init container that has just ended.
-    annotations = changed["spec"]["template"]["metadata"].setdefault("annotations", {})
+    annotations = changed["metadata"].setdefault("annotations", {})
     annotations["io.podman.annotations.init.container.type"] = "always"
     pod = changed["spec"]["template"]["spec"]
     pod["hostNetwork"] = True
@@ -84,7 +84,7 @@ def on_loopback(deployment: Object, ports: Ports) -> Object:
     [container] = pod["containers"]
     given = ports.environment.items()
     container["env"] = [{"name": name, "value": value} for name, value in given]
-    container["ports"] = [{"containerPort": ports.grpc}]
+    del container["ports"]  # of the host: nothing to map
     return changed
 
 
