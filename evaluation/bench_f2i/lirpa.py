@@ -7,6 +7,7 @@ float32 without margins, and without the float32 error of served features: not a
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -50,7 +51,9 @@ class Twin:
         """Of a chain of convolutions, matrices and ReLUs behind a normalisation; else None."""
         shift, start = _normalisation(network.executed)
         layers = [_layer(network, index, start) for index in range(1, len(network.folded.nodes))]
-        if any(layer is None for layer in layers):
+        shapes = [node.shape for node in network.folded.nodes]
+        flattened = any(len(a) < len(b) for a, b in itertools.pairwise(shapes))
+        if flattened or any(layer is None for layer in layers):
             return None
         sequence = nn.Sequential(*(layer for layer in layers if layer is not None))
         twin = cls(sequence.eval().requires_grad_(False), shift.float())
@@ -71,8 +74,7 @@ class Reference:
     @classmethod
     def of(cls, subject: Subject, asked: Questions) -> Reference | None:
         """None where auto_LiRPA is not installed or the network has other layers."""
-        twin = Twin.of(subject.network)
-        if twin is None or find_spec("auto_LiRPA") is None:
+        if find_spec("auto_LiRPA") is None or (twin := Twin.of(subject.network)) is None:
             return None
         library = importlib.import_module("auto_LiRPA")
         options = {"conv_mode": "patches"}
