@@ -6,15 +6,13 @@ python -m evaluation.demo --dataset cifar10 --data DIR     # real images, about 
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import click
-from reaas import Client, Method, ReaasError
+from reaas import Method, ReaasError
 from reaas.certify import CURVE_BUDGETS
 from reaas.compare import (
     CompareConfig,
@@ -29,9 +27,10 @@ from reaas.compare import (
 from reaas.datasets import Dataset, DatasetError, load
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from evaluation.services import ServiceError, Services, running_services
+from evaluation.interrupt import stop_on_signals
+from evaluation.progress import progress_on
+from evaluation.services import ServiceError, running_services
 
 
 @dataclass(frozen=True)
@@ -167,9 +166,7 @@ def main(
         record_inputs=plan.record if record_inputs is None else record_inputs,
     )
     console = Console()
-    # A shell that starts this in the background has SIGINT ignored; an interrupt still means stop.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    stop_on_signals()
     try:
         images = _load(dataset, data, train_inputs, test_inputs, seed)
         compare(config, images, models, out, console)
@@ -190,8 +187,8 @@ def compare(
     with running_services(models, client_ids(config)) as services:
         meters = Meters(services.metrics_urls)
         try:
-            with _progress(console) as progress:
-                connect = partial(_connect, services)
+            with progress_on(console) as progress:
+                connect = services.connect
                 report = run(config, images, connect, meters=meters, progress=progress)
         except (ReaasError, MeterMismatchError):
             console.print(services.log_tails(), markup=False, highlight=False)
@@ -217,26 +214,12 @@ def _load(
     return load(name, directory, train_size=train, test_size=test, seed=seed)
 
 
-def _connect(services: Services, client_id: str) -> Client:
-    return Client(services.encoder.address, services.f2i.address, api_key=services.keys[client_id])
-
-
 def _show_meters(meters: Meters, clients: list[str], console: Console) -> None:
     """What the services' Prometheus endpoints say about each client, while they live."""
     console.print("the services' meters, by client:", highlight=False)
     for metric in ("queries", "request_bytes", "response_bytes"):
         for line in meters.lines(f"reaas_{metric}_total", clients):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        "[progress.description]{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
 
 
 if __name__ == "__main__":

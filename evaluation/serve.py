@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from evaluation.interrupt import stop_on_signals
 from evaluation.services import ServiceError, ServiceProcess, start_service
 
 
@@ -27,9 +27,7 @@ from evaluation.services import ServiceError, ServiceProcess, start_service
 def main(models: Path, encoder_port: int, f2i_port: int) -> None:
     """Runs the encoder and the F2I service without API keys, for trying things out."""
     console = Console(highlight=False)
-    # A shell that starts this in the background has SIGINT ignored; an interrupt still means stop.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    stop_on_signals()
     try:
         with ExitStack() as stack:
             logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reaas-")))

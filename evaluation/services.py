@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from reaas import Client
 from reaas_runtime.keys import add_key
 
 # Certified constants are computed at start: seconds, but a minute on a machine that is busy.
@@ -97,6 +98,10 @@ class Services:
     def metrics_urls(self) -> list[str]:
         """Both Prometheus endpoints."""
         return [self.encoder.metrics_url, self.f2i.metrics_url]
+
+    def connect(self, client_id: str) -> Client:
+        """A client of both services, with its own key."""
+        return Client(self.encoder.address, self.f2i.address, api_key=self.keys[client_id])
 
     def log_tails(self) -> str:
         """The ends of both logs."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from reaas_bounds import MarginMethod, Method
 from reaas_runtime import ModelEntry
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.progress import Progress
 
 from evaluation.bench_f2i import lirpa
 from evaluation.bench_f2i import report as reports
@@ -33,6 +32,8 @@ from evaluation.bench_f2i.subject import Subject, UnknownModelError, latest_entr
 from evaluation.bench_f2i.table import line, markdown, tables
 from evaluation.bench_f2i.targets import AnyMethod, Target, targets
 from evaluation.bench_f2i.throughput import pairs_per_second
+from evaluation.interrupt import stop_on_signals
+from evaluation.progress import progress_on
 from evaluation.services import ServiceError, ServiceProcess, start_service
 
 # The demo's numbers: training inputs of the head, and testing inputs to choose images from.
@@ -95,13 +96,11 @@ def main(
     structlog.configure(wrapper_class=quiet)  # of the services' own classes
     torch.set_num_threads(1)  # so that CPU time is the time of one core
     console = Console(highlight=False)
-    # A shell that starts this in the background has SIGINT ignored; both still mean stop.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    stop_on_signals()
     report = Report("cifar10" if data else "digits", images, seed, budget)
     try:
         entries = list(latest_entries(root, models))
-        with _service(root, load_s) as service, _progress(console) as progress:
+        with _service(root, load_s) as service, progress_on(console) as progress:
             _run(Bench(report, frozenset(methods), service, load_s, progress), data, entries)
     except (DatasetError, ServiceError, ReaasError, UnknownModelError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
@@ -215,16 +214,6 @@ def _service(root: Path, load_s: float) -> Iterator[ServiceProcess | None]:
             yield service
         finally:
             service.stop()
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        "[progress.description]{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from reaas.compare import MeterMismatchError, PushError
 from rich.console import Console
 from rich.markup import escape
 
+from evaluation.interrupt import stop_on_signals
 from evaluation.observe.bill import BillError
 from evaluation.observe.monitoring import MonitoringError
 from evaluation.observe.replay import ReplayError, Scale
@@ -57,9 +57,7 @@ def main(
 ) -> None:
     """Bills four clients over real services, and runs every rule and dashboard on the result."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
-    # A shell that starts this in the background has SIGINT ignored; an interrupt still means stop.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    stop_on_signals()
     begun = time.perf_counter()
     try:
         outcome = observe(models, model, Scale(train, test, seaas_test, samples), out, console)

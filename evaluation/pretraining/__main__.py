@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import click
@@ -15,14 +13,16 @@ from reaas.compare import Bench, MeterMismatchError, Meters, client_ids
 from reaas.datasets import NAMES, Dataset, DatasetError, load
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.progress import Progress
 
+from evaluation.interrupt import stop_on_signals
 from evaluation.pretraining.cell import Cell, measure
 from evaluation.pretraining.plot import write_plots
 from evaluation.pretraining.report import Encoder, Report
 from evaluation.pretraining.settings import IMAGES_SEED, Baseline, Settings
 from evaluation.pretraining.store import CellStore
 from evaluation.pretraining.table import cell_summary, markdown, tables
+from evaluation.progress import progress_on
 from evaluation.services import ServiceError, Services, running_services
 
 _BALL_METHODS = [str(method) for method in Method if method is not Method.ENVELOPE]
@@ -115,8 +115,7 @@ def main(
     settings = Settings(test, train, f2i_method, margin_f2i_method, seaas)
     plan = Plan(settings, data, datasets, encoders, tuple(range(1, seeds + 1)), seaas_seeds)
     console = Console(highlight=False)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    stop_on_signals()
     try:
         report = evaluate(plan, models, CellStore(out / "cells"), console)
     except (DatasetError, ServiceError, ReaasError, MeterMismatchError) as error:
@@ -165,8 +164,8 @@ def evaluate(plan: Plan, models: Path, store: CellStore, console: Console) -> Re
     clients = client_ids(plan.settings.compare_config("any", plan.seeds[0]))
     datasets = [plan.load(name) for name in plan.datasets]
     console.print("starting the encoder and the F2I service")
-    with running_services(models, clients) as services, _progress(console) as progress:
-        with _connect(services, clients[0]) as client:
+    with running_services(models, clients) as services, progress_on(console) as progress:
+        with services.connect(clients[0]) as client:
             served = _served(client, plan.encoders)
         report = Report(plan.settings, plan.seeds, [Encoder.of(info) for info in served])
         total = len(plan.seeds) * len(datasets) * len(served)
@@ -206,7 +205,7 @@ def _cells(
                     bench = Bench(
                         config=settings.compare_config(info.ref.name, seed),
                         data=data,
-                        connect=partial(_connect, services),
+                        connect=services.connect,
                         meters=Meters(services.metrics_urls),
                         progress=progress,
                         encoder=info.ref,
@@ -224,20 +223,6 @@ def _measured(bench: Bench, settings: Settings) -> Cell:
     for task in set(bench.progress.task_ids) - before:
         bench.progress.remove_task(task)
     return cell
-
-
-def _connect(services: Services, client_id: str) -> Client:
-    return Client(services.encoder.address, services.f2i.address, api_key=services.keys[client_id])
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        "[progress.description]{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    )
 
 
 if __name__ == "__main__":
