@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from PIL import Image
 from reaas_pretrain import evaluate, search
 from reaas_pretrain.__main__ import main
 from reaas_pretrain.checkpoint import Checkpoint
+
+from tests.support.pictures import write_images
 
 RECIPE = """
 name = "small"
@@ -33,30 +34,7 @@ batch = 8
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 train images in two mosaics, and a CIFAR-10 of 60."""
     directory = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-    mosaics = []
-    for _ in range(2):
-        file = io.BytesIO()
-        pixels = generator.integers(0, 255, (4 * 32, 5 * 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(file, "JPEG", quality=93, subsampling=0)
-        mosaics.append(file.getvalue())
-    images = generator.integers(0, 255, (60, 32, 32, 3), dtype=np.uint8)
-    labels = np.arange(60) % 10
-    np.savez(
-        directory / "tiny_imagenet.npz",
-        train_jpeg=np.frombuffer(b"".join(mosaics), np.uint8),
-        train_jpeg_offsets=np.cumsum([0, *(len(m) for m in mosaics)]),
-        train_labels=np.repeat([0, 1], 20),
-        test_images=images,
-        test_labels=labels,
-    )
-    np.savez(
-        directory / "cifar10.npz",
-        train_images=images,
-        train_labels=labels,
-        test_images=images,
-        test_labels=labels,
-    )
+    write_images(directory)
     return directory
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.pretrain_service.house import make_house, write_images
+from tests.pretrain_service.house import make_house
+from tests.support.pictures import write_images
 
 Script = Callable[[str], None]
 
