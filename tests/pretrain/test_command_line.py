@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from reaas_pretrain import evaluate, search
+from reaas_pretrain import evaluate
 from reaas_pretrain.__main__ import main
 from reaas_pretrain.checkpoint import Checkpoint
 
@@ -108,12 +108,34 @@ def test_missing_data_is_one_line(tmp_path: Path) -> None:
     assert "tiny_imagenet.npz" in result.output
 
 
-def test_search_prints_a_row_a_point(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(search, "SPECTRAL_POINTS", (search.Point("spectral", "weight", 1.0),))
-    result = _invoke(
-        "search", "--recipe", _recipe(tmp_path), "--data", data, "--images", 16, "--epochs", 1
-    )
+def test_search_prints_a_row_a_change(data: Path, tmp_path: Path) -> None:
+    changes = ("spectral.weight = 1.0", "contrast.temperature = 0.1; augmentation = {}")
+    result = _search(tmp_path, data, *changes)
     assert result.exit_code == 0, result.output
-    assert "| spectral.weight = 1.0 |" in result.output
+    for change in changes:
+        assert f"| {change} |" in result.output
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("contrast.heat = 0.1", "unknown key contrast.heat"),
+        ("contrast.temperature 0.1", "not of the form section.key = value"),
+        ("contrast.temperature = -1.0", "contrast.temperature"),
+    ],
+)
+def test_a_change_that_makes_no_recipe_is_refused_before_any_run(
+    data: Path, tmp_path: Path, change: str, said: str
+) -> None:
+    result = _search(tmp_path, data, "spectral.weight = 1.0", change)
+    assert result.exit_code != 0
+    assert said in result.output
+    assert "reading images" not in result.output
+
+
+def _search(directory: Path, data: Path, *changes: str) -> Result:
+    wanted = [part for change in changes for part in ("--change", change)]
+    recipe = _recipe(directory)
+    return _invoke(
+        "search", "--recipe", recipe, "--data", data, "--images", 16, "--epochs", 1, *wanted
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from reaas_pretrain.recipe import RecipeError, load_recipe, parse_recipe
-from reaas_pretrain.search import points
+from reaas_pretrain.search import usual_changes
 
 RECIPES = Path(__file__).parents[2] / "services" / "pretrain" / "recipes"
 
@@ -66,8 +66,8 @@ def test_a_recipe_does_not_change() -> None:
 
 
 @pytest.mark.parametrize("name", ["moco-sn", "moco-1lip"])
-def test_every_point_of_the_search_is_a_recipe(name: str) -> None:
+def test_every_usual_change_is_a_recipe(name: str) -> None:
     base = load_recipe(RECIPES / f"{name}.toml")
-    changed = [point.applied(base) for point in points(base)]
+    changed = [change.applied(base) for change in usual_changes(base)]
     assert base in changed
     assert len({recipe.model_dump_json() for recipe in changed}) == len(changed)

@@ -20,7 +20,7 @@ from reaas_pretrain.log import TensorBoard, TensorBoardUnavailableError, Watcher
 from reaas_pretrain.monitor import Monitor
 from reaas_pretrain.publishing import PublishError, publish
 from reaas_pretrain.recipe import Recipe, RecipeError, load_recipe, parse_recipe
-from reaas_pretrain.search import points, search, search_table
+from reaas_pretrain.search import Change, search, search_table, usual_changes
 from reaas_pretrain.train import DivergedError, Trainer
 
 SOURCE = "tiny_imagenet"
@@ -172,18 +172,32 @@ def export(
 @data_option
 @click.option("--images", "count", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--change",
+    "wanted",
+    multiple=True,
+    help="What to change, e.g. 'contrast.temperature = 0.1; schedule.batch = 512'; may be repeated."
+    " Default: the changes that are usual for the recipe.",
+)
 @threads_option
 def search_command(
-    recipe_path: Path, data: Path, count: int, epochs: int, threads: int | None
+    recipe_path: Path,
+    data: Path,
+    count: int,
+    epochs: int,
+    wanted: tuple[str, ...],
+    threads: int | None,
 ) -> None:
     """Short runs around a recipe, one change at a time; prints the table of recipes/SEARCH.md."""
     base = load_recipe(recipe_path)
+    changes = tuple(Change(text) for text in wanted) or usual_changes(base)
+    for change in changes:  # what can't be run is said before anything is
+        change.applied(base)
     _use_threads(threads)
     console.print(f"reading images from {data}")
     side = base.encoder.image_size
     images, head = training_images(SOURCE, data, side), labelled_images(JUDGED_ON, data, side)
     rows = []
-    changes = points(base)
     runs = search(base, images.images, head, count, epochs, changes)
     for row in track(runs, "short runs", total=len(changes), console=console):
         console.print(f"{row.label}: {row.quality}")

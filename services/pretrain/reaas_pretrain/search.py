@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,7 @@ from torch import Tensor
 
 from reaas_pretrain.evaluate import Quality, encode, measure
 from reaas_pretrain.images import LabelledImages
-from reaas_pretrain.recipe import Recipe, parse_recipe
-from reaas_pretrain.sections import AugmentationConfig
+from reaas_pretrain.recipe import Recipe, RecipeError, parse_recipe
 from reaas_pretrain.spectral import spread
 from reaas_pretrain.train import Trainer
 
@@ -25,52 +25,54 @@ REPORT_ITERATIONS = 200
 
 
 @dataclass(frozen=True)
-class Point:
-    """What differs from the base recipe, by section and key."""
+class Change:
+    """What differs from the base recipe: lines of a recipe with dotted keys, parted by `;`."""
 
-    section: str
-    key: str
-    value: Any
+    text: str
+    """As `contrast.temperature = 0.1; schedule.batch = 512`. `augmentation = {}`: all defaults."""
 
     def applied(self, base: Recipe) -> Recipe:
-        """The base recipe with this one value changed (or this whole section, if key is empty)."""
+        """The base recipe with these values changed; `RecipeError` names what is wrong."""
         values = base.model_dump()
-        if self.key:
-            values[self.section][self.key] = self.value
-        else:
-            values[self.section] = self.value
-        return parse_recipe(values, origin=f"search point {self.label}")
+        for section, keys in self._sections().items():
+            if not isinstance(keys, dict) or not isinstance(values.get(section), dict):
+                values[section] = keys
+            else:
+                values[section] = {**values[section], **keys} if keys else {}
+        return parse_recipe(values, origin=f"search change {self.text!r}")
 
-    @property
-    def label(self) -> str:
-        """`section.key = value`, as in the recipe file."""
-        key = f"{self.section}.{self.key}"
-        return f"{key} = {self.value}" if self.key else f"{self.section} of MoCo v2"
+    def _sections(self) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self.text.replace(";", "\n"))
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(
+                f"search change {self.text!r} is not of the form section.key = value: {error}"
+            ) from error
 
 
-SPECTRAL_POINTS = (
-    Point("spectral", "weight", 0.0),
-    Point("spectral", "weight", 0.1),
-    Point("spectral", "weight", 0.3),
-    Point("spectral", "weight", 1.0),
-    Point("spectral", "weight", 10.0),
-    Point("contrast", "temperature", 0.1),
-    Point("augmentation", "", AugmentationConfig().model_dump()),
+SPECTRAL_CHANGES = (
+    Change("spectral.weight = 0.0"),
+    Change("spectral.weight = 0.1"),
+    Change("spectral.weight = 0.3"),
+    Change("spectral.weight = 1.0"),
+    Change("spectral.weight = 10.0"),
+    Change("contrast.temperature = 0.1"),
+    Change("augmentation = {}"),
 )
 """One change at a time from the recipe; its own weight is among them, to compare with."""
-ORTHOGONAL_POINTS = (
-    Point("contrast", "temperature", 3.0),
-    Point("contrast", "temperature", 20.0),
-    Point("contrast", "temperature", 100.0),
-    Point("encoder", "offset", 0.0),
-    Point("encoder", "offset", 2.0),
+ORTHOGONAL_CHANGES = (
+    Change("contrast.temperature = 3.0"),
+    Change("contrast.temperature = 20.0"),
+    Change("contrast.temperature = 100.0"),
+    Change("encoder.offset = 0.0"),
+    Change("encoder.offset = 2.0"),
 )
 """The same for orthogonal layers, which need no spectral term."""
 
 
-def points(base: Recipe) -> tuple[Point, ...]:
+def usual_changes(base: Recipe) -> tuple[Change, ...]:
     """What is worth changing about a recipe."""
-    return ORTHOGONAL_POINTS if base.encoder.family == "orthogonal" else SPECTRAL_POINTS
+    return ORTHOGONAL_CHANGES if base.encoder.family == "orthogonal" else SPECTRAL_CHANGES
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,15 @@ def search(
     head: tuple[LabelledImages, LabelledImages],
     count: int,
     epochs: int,
-    changes: tuple[Point, ...],
+    changes: tuple[Change, ...],
 ) -> Iterator[SearchRow]:
     """Runs the recipe with each change on the same random `count` of `images [n, 3, s, s]`."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(base.schedule.seed))
-    for point in changes:
-        recipe = point.applied(base)
+    for change in changes:
+        recipe = change.applied(base)
         schedule = recipe.schedule.model_copy(update={"epochs": epochs})
         yield _measured(
-            point.label,
+            change.text,
             recipe.model_copy(update={"schedule": schedule}),
             images[order[:count]],
             head,
