@@ -155,6 +155,9 @@ NETS: dict[str, tuple[Callable[[], EncoderBuilder], int]] = {
     "gelu-div": (lambda: gelu_by_erf(0), 256),
     "gelu-mul": (lambda: gelu_by_erf(1), 256),
     "gelu-half-first": (lambda: gelu_by_erf(2), 256),
+    "relu6": (_activation("Clip", np.array(0.0), np.array(6.0)), 256),
+    "clip": (_activation("Clip", np.array(-0.3), np.array(0.4)), 256),
+    "clip-from": (_activation("Clip", np.array(-0.2)), 256),
     "neg": (_activation("Neg"), 256),
     "max-pool": (_pool("MaxPool", kernel_shape=[2, 2], strides=[2, 2]), 64),
     "max-pool-overlapping": (

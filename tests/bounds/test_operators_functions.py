@@ -1,4 +1,4 @@
-"""Entrywise functions: their slopes, images, lines, increments and betas, at every argument."""
+"""Entrywise functions: their slopes, images, lines and betas, at every argument."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 from reaas_bounds.bounds.activation_beta import beta
 from reaas_bounds.bounds.centre import Interval
-from reaas_bounds.bounds.relaxation import increments, relax
-from reaas_bounds.graph.activation import RELU, Entrywise, TwoSlope
+from reaas_bounds.bounds.relaxation import relax
+from reaas_bounds.graph.activation import RELU, Clip, Entrywise, TwoSlope
 from reaas_bounds.graph.smooth import GELU, SIGMOID, TANH, Smooth
 from torch import Tensor
 
@@ -32,9 +32,14 @@ FUNCTIONS: dict[str, Entrywise] = {
     "tanh": TANH,
     "sigmoid": SIGMOID,
     "gelu": GELU,
+    "relu6": Clip(0.0, 6.0),
+    "clip": Clip(-0.7, 0.4),
+    "from": Clip(-1.0, math.inf),
+    "up-to": Clip(-math.inf, 0.5),
 }
 every = pytest.mark.parametrize("name", FUNCTIONS)
 CASES = 3000
+LIMITS = (6.0, -0.7, 0.4, -1.0, 0.5)  # of the clips
 
 
 def samples(seed: int) -> tuple[Tensor, Interval, Tensor]:
@@ -42,7 +47,8 @@ def samples(seed: int) -> tuple[Tensor, Interval, Tensor]:
     random = np.random.default_rng(seed)
     z = np.concatenate([random.uniform(-6, 6, CASES - 50), np.zeros(50)])[:, None]
     low, high = -(10 ** random.uniform(-9, 1, z.shape)), 10 ** random.uniform(-9, 1, z.shape)
-    bends = [np.clip(bend - z, low, high) for bend in (0.0, math.sqrt(2), -math.sqrt(2))]
+    places = (0.0, math.sqrt(2), -math.sqrt(2), *LIMITS)
+    bends = [np.clip(bend - z, low, high) for bend in places]
     t = np.concatenate([low + (high - low) * np.linspace(0, 1, 61), *bends], axis=1)
     return (
         torch.from_numpy(z),
@@ -52,7 +58,7 @@ def samples(seed: int) -> tuple[Tensor, Interval, Tensor]:
 
 
 @every
-def test_lines_increments_and_images_hold(name: str) -> None:
+def test_lines_slopes_and_images_hold(name: str) -> None:
     function = FUNCTIONS[name]
     z, interval, t = samples(0)
     change = function.value(z + t) - function.value(z)
@@ -61,22 +67,12 @@ def test_lines_increments_and_images_hold(name: str) -> None:
     assert bool((lines.lower_slope * t + lines.lower_offset <= change + rounding).all())
     assert bool((change <= lines.upper_slope * t + lines.upper_offset + rounding).all())
     assert bool((lines.lower_offset <= 1e-14).all() & (lines.upper_offset >= -1e-14).all())
-    low, high = increments(function, z, interval)
-    for slopes in ((low, high), (function.low, function.high)):
-        ends = slopes[0] * t, slopes[1] * t
-        assert bool((torch.minimum(*ends) <= change + rounding).all())
-        assert bool((change <= torch.maximum(*ends) + rounding).all())
+    ends = function.low * t, function.high * t
+    assert bool((torch.minimum(*ends) <= change + rounding).all())
+    assert bool((change <= torch.maximum(*ends) + rounding).all())
     smallest, largest = function.image(z + interval.lower, z + interval.upper)
     values = function.value(z + t)
     assert bool((smallest <= values + rounding).all() & (values <= largest + rounding).all())
-
-
-@every
-def test_a_smaller_interval_never_gives_wider_increments(name: str) -> None:
-    z, interval, _ = samples(1)
-    part = Interval(interval.lower * 0.7, interval.upper * 0.3)
-    inner, outer = increments(FUNCTIONS[name], z, part), increments(FUNCTIONS[name], z, interval)
-    assert bool((inner[0] >= outer[0] - 1e-12).all() & (inner[1] <= outer[1] + 1e-12).all())
 
 
 @every
@@ -89,6 +85,18 @@ def test_beta_covers_every_gain(name: str) -> None:
     gain = p * (function.value(z + s) - function.value(z) - g * s) - k * s * s
     rounding = 1e-12 * (1 + p * p / k + (p * z).abs())
     assert bool((gain <= beta(function, p, g, z, k) + rounding).all())
+
+
+@pytest.mark.parametrize("name", ["relu6", "clip", "from", "up-to"])
+def test_beta_of_a_clip_is_attained(name: str) -> None:
+    """No dense search of changes comes closer than its own step allows, and none exceeds it."""
+    function, random = FUNCTIONS[name], np.random.default_rng(4)
+    z, g = (torch.from_numpy(random.uniform(*ends, (200, 1))) for ends in ((-3, 8), (0, 1)))
+    p, k = (torch.from_numpy(random.uniform(*ends, (200, 1))) for ends in ((-2, 2), (0.1, 2)))
+    s = torch.linspace(-12, 12, 40_001, dtype=torch.float64)
+    gain = p * (function.value(z + s) - function.value(z) - g * s) - k * s * s
+    found = beta(function, p, g, z, k)[:, 0]
+    assert bool((gain.amax(1) <= found + 1e-12).all() & (found <= gain.amax(1) + 2e-3).all())
 
 
 @every

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reaas_bounds.graph.activation import Entrywise, TwoSlope
+from reaas_bounds.graph.activation import Clip, Entrywise, TwoSlope
 from reaas_bounds.graph.smooth import Smooth
 
 
@@ -20,6 +20,8 @@ def beta(function: Entrywise, p: Tensor, g: Tensor, z: Tensor, curvature: Tensor
         case TwoSlope():
             rest, share = relu_part(function, g)
             return relu_beta(rest * p, share, z, curvature)
+        case Clip():
+            return clip_beta(function, p, g, z, curvature)
         case Smooth():
             farthest = torch.maximum(function.high - g, g - function.low)
             return (p * farthest) ** 2 / (4 * curvature)
@@ -49,3 +51,18 @@ def relu_beta(p: Tensor, g: Tensor, z: Tensor, curvature: Tensor) -> Tensor:
     bent = torch.minimum(2 * curvature * z.abs(), gap)
     falling = z.abs() * (gap - bent) + bent**2 / (4 * curvature)
     return torch.where(p > 0, rising, falling)
+
+
+def clip_beta(function: Clip, p: Tensor, g: Tensor, z: Tensor, curvature: Tensor) -> Tensor:
+    """``sup_s p (sigma(z + s) - sigma(z) - g s) - K s^2`` entrywise for a clip, K > 0. Exact.
+
+    On each of its three straight pieces the gain is a parabola with its vertex at ``p (slope - g)
+    / 2K``: the largest value is taken there, or at the end of the piece that is nearest to it.
+    """
+    flat, steep = -p * g / (2 * curvature), p * (1 - g) / (2 * curvature)
+    down, up = function.least - z, function.most - z
+    gains = []
+    for s in (torch.minimum(flat, down), steep.clamp(down, up), torch.maximum(flat, up)):
+        s = torch.where(s.isfinite(), s, 0.0)  # an infinite limit has no piece beyond it
+        gains.append(p * (function.change(z, s) - g * s) - curvature * s * s)
+    return torch.stack(gains).amax(0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.envelope import Multipliers, activation, inside, relax_row
-from reaas_bounds.graph.activation import Entrywise, TwoSlope
+from reaas_bounds.graph.activation import RELU, Clip, Entrywise, TwoSlope
 from reaas_bounds.graph.backward import pull_back
 from reaas_bounds.graph.nodes import Graph
 from reaas_bounds.graph.smooth import Smooth
@@ -114,6 +114,9 @@ def _start(function: Entrywise, p: Tensor, z: Tensor, budget: float) -> tuple[Te
             curvature = shared_curvature(rising, z, budget, torch.ones_like(rising))
             width = (rising / (4 * curvature)).clamp_min(TINY)
             return curvature, function.alpha + rest * (0.5 + z / (2 * width)).clamp(0, 1)
+        case Clip():  # a ReLU at the nearer limit, turned over at the upper one
+            v, sign = function.nearest(z)
+            return _start(RELU, sign * p, v, budget)
         case Smooth():
             # The bound is p^2 spread^2 / 4K + K budget^2 with g in the middle.
             size = (p * function.spread).norm()

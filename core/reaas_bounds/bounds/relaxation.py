@@ -1,4 +1,4 @@
-"""Lines around an entrywise function, and its slopes, near a point: what CROWN and local need.
+"""Lines around an entrywise function near a point: what CROWN needs.
 
 Everything is written for the change ``sigma(z + t) - sigma(z)``: biases drop out, and so does the
 rounding of their cancellation.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.centre import Interval
-from reaas_bounds.graph.activation import Entrywise, TwoSlope
+from reaas_bounds.graph.activation import Clip, Entrywise, TwoSlope
 from reaas_bounds.graph.smooth import SLACK, Smooth
 
 
@@ -34,36 +34,12 @@ def relax(function: Entrywise, at: Tensor, interval: Interval) -> Relaxation:
     match function:
         case TwoSlope():
             return _relax_two_slope(function.alpha, _relax_relu(at, interval))
+        case Clip():
+            return _relax_clip(function, at, interval)
         case Smooth():
             return _relax_smooth(function, at, interval)
         case _:
             raise TypeError(f"no lines for {function.name}")
-
-
-def increments(function: Entrywise, at: Tensor, interval: Interval) -> tuple[Tensor, Tensor]:
-    """(a, b) with ``a <= (sigma(z + t) - sigma(z)) / t <= b`` for z = ``at``, t in ``interval``.
-
-    A smaller interval never gives a wider range. Deterministic.
-    """
-    match function:
-        case TwoSlope():
-            low, high = _relu_increments(at, interval)
-            ends = [function.alpha + (1 - function.alpha) * end for end in (low, high)]
-            return torch.minimum(*ends), torch.maximum(*ends)
-        case Smooth():  # the mean value theorem
-            return function.slopes_on(at + interval.lower, at + interval.upper)
-        case _:
-            raise TypeError(f"no slopes for {function.name}")
-
-
-def _relu_increments(at: Tensor, interval: Interval) -> tuple[Tensor, Tensor]:
-    """Slopes from the point (z, relu(z)), whose one end is fixed, to points inside the interval."""
-    below, above = (-interval.lower).clamp_min(0), interval.upper.clamp_min(0)
-    tiny = torch.finfo(at.dtype).tiny
-    low = torch.where(below > at, at / below.clamp_min(tiny), 1.0)
-    high = torch.where(above > -at, (at + above) / above.clamp_min(tiny), 0.0)
-    active = at > 0
-    return torch.where(active, low, 0.0), torch.where(active, 1.0, high)
 
 
 def _relax_relu(at: Tensor, interval: Interval) -> Relaxation:
@@ -93,6 +69,34 @@ def _relax_two_slope(alpha: Tensor, relu: Relaxation) -> Relaxation:
         upper_slope=alpha + rest * upper_slope,
         lower_offset=rest * torch.where(over, relu.upper_offset, relu.lower_offset),
         upper_offset=rest * torch.where(over, relu.lower_offset, relu.upper_offset),
+    )
+
+
+def _relax_clip(function: Clip, at: Tensor, interval: Interval) -> Relaxation:
+    """Above: the line from the lower end to the upper limit, or to the other end if that is nearer;
+    the limit itself where that is lower in the middle. Below: the same turned over.
+    """
+    low, high = at + interval.lower, at + interval.upper
+    ends, middle = (function.value(low), function.value(high)), (low + high) / 2
+    rise, tiny = ends[1] - ends[0], torch.finfo(at.dtype).tiny
+    upper_slope = rise / (high.clamp_max(function.most) - low).clamp_min(tiny)
+    lower_slope = rise / (high - low.clamp_min(function.least)).clamp_min(tiny)
+    over = (high > function.most) & (ends[0] + upper_slope * (middle - low) > function.most)
+    under = (low < function.least) & (ends[1] - lower_slope * (high - middle) < function.least)
+    upper_slope, lower_slope = upper_slope.masked_fill(over, 0), lower_slope.masked_fill(under, 0)
+    # A line's height over straight pieces is extreme where they meet.
+    kinks = [limit - at for limit in (function.least, function.most)]
+    points = [interval.lower, interval.upper]
+    points += [torch.minimum(torch.maximum(kink, points[0]), points[1]) for kink in kinks]
+    return Relaxation(
+        lower_slope=lower_slope,
+        upper_slope=upper_slope,
+        lower_offset=torch.stack([function.change(at, t) - lower_slope * t for t in points])
+        .amin(0)
+        .clamp_max(0.0),
+        upper_offset=torch.stack([function.change(at, t) - upper_slope * t for t in points])
+        .amax(0)
+        .clamp_min(0.0),
     )
 
 

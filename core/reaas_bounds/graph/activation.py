@@ -112,3 +112,45 @@ class TwoSlope(Entrywise):
 
 
 RELU = TwoSlope(torch.zeros((), dtype=torch.float64), "Relu")
+
+
+class Clip(Entrywise):
+    """``min(max(z, least), most)``: Clip, ReLU6; a limit may be infinite. Exact in float32."""
+
+    low = torch.zeros((), dtype=torch.float64)
+    high = torch.ones((), dtype=torch.float64)
+    name = "Clip"
+
+    def __init__(self, least: float, most: float) -> None:
+        self.least, self.most = least, most
+
+    def value(self, z: Tensor) -> Tensor:
+        """``min(max(z, least), most)``."""
+        return z.clamp(self.least, self.most)
+
+    def derivative(self, z: Tensor) -> Tensor:
+        """1 between the limits, else 0."""
+        return ((z > self.least) & (z < self.most)).to(z.dtype)
+
+    def bends(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Where a limit lies inside."""
+        at_least = (lower < self.least) & (upper > self.least)
+        return at_least | ((lower < self.most) & (upper > self.most))
+
+    def change(self, z: Tensor, t: Tensor) -> Tensor:
+        """``value(z + t) - value(z)``, exact where z lies between the limits."""
+        down, up = self.least - z, self.most - z
+        zero = torch.zeros_like(z)
+        return t.clamp(down, up) - zero.clamp(down, up)
+
+    def nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(v, sign): around the nearer limit the function is ``sign relu(sign t + v)`` and more.
+
+        Up to a constant; v [n, *shape] is the distance to the limit, sign 1 at the lower one.
+        """
+        below = z - self.least <= self.most - z
+        return torch.where(below, z - self.least, self.most - z), below.to(z.dtype) * 2 - 1
+
+    def cast(self, dtype: torch.dtype) -> Clip:
+        """Its limits are numbers, exact in any type."""
+        return self

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 import torch
 
 from reaas_bounds.errors import InvalidModelError, UnsupportedOperatorError
-from reaas_bounds.graph.activation import RELU, Entrywise, TwoSlope
+from reaas_bounds.graph.activation import RELU, Clip, Entrywise, TwoSlope
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.onnx_file import label
 from reaas_bounds.graph.operators.options import Operator, options, require
@@ -46,6 +48,22 @@ def _prelu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     builder.activation(node, TwoSlope(alpha, "PRelu"))
 
 
+def _clip(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    options(node)
+    limits = [-math.inf, math.inf]
+    for place in (0, 1):
+        if builder.has(node, place + 1):
+            stated = builder.weight(node, place + 1)
+            require(node, stated.numel() == 1, f"limits {list(stated.shape)}")
+            limits[place] = float(stated)
+    if limits[0] >= limits[1]:
+        raise InvalidModelError(f"node {label(node)!r}: Clip from {limits[0]} to {limits[1]}")
+    if math.isinf(limits[0]) and math.isinf(limits[1]):
+        builder.index[node.output[0]] = builder.source(node)
+    else:
+        builder.activation(node, Clip(*limits))
+
+
 def _gelu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     approximate = options(node, approximate=b"none")["approximate"]
     require(node, approximate == b"none", "approximate=tanh; export the exact form")
@@ -63,6 +81,7 @@ def _normalisation(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 ACTIVATIONS: dict[str, Operator] = {
     "Abs": _plain(_ABS),
+    "Clip": _clip,
     "Gelu": _gelu,
     "LeakyRelu": _leaky_relu,
     "LpNormalization": _normalisation,
