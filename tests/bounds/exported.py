@@ -57,6 +57,12 @@ def sorted_pairs(x: Tensor) -> Tensor:
     return torch.sort(pairs, dim=2)[0].view(x.shape)
 
 
+def sorted_fours(x: Tensor) -> Tensor:
+    """Groups of four channels in ascending order."""
+    groups = x.view(x.shape[0], -1, 4, *x.shape[2:])
+    return torch.sort(groups, dim=2)[0].view(x.shape)
+
+
 def stacked_pairs(x: Tensor) -> Tensor:
     """Neighbouring channels in descending order, by a stack."""
     pairs = x.view(x.shape[0], -1, 2, *x.shape[2:])

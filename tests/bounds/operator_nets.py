@@ -75,6 +75,14 @@ def group_sort(*, top_k: bool) -> EncoderBuilder:
     return builder.op("Reshape", np.array([-1, 4, 8, 8]))
 
 
+def sorted_groups(size: int, kept: int, channels: int) -> EncoderBuilder:
+    """The ``kept`` largest of groups of channels in descending order."""
+    builder = _net().relu().conv(channels, 1).op("Reshape", np.array([0, -1, size, 8, 8]))
+    _multi("TopK", 2, np.array([kept]), axis=2)(builder)
+    builder.last = builder.nodes[-1].output[0]
+    return builder.op("Reshape", np.array([0, channels // size * kept, 8, 8]))
+
+
 def gelu_by_erf(form: int) -> EncoderBuilder:
     """The three ways that exporters write it."""
     builder = _net()
@@ -90,6 +98,24 @@ def gelu_by_erf(form: int) -> EncoderBuilder:
         builder.op("Mul", half)
         return builder._append("Mul", [builder.last, inner], {})
     return builder._append("Mul", [x, inner], {}).op("Mul", half)
+
+
+def tanh_gelu(builder: EncoderBuilder, *, power: bool) -> EncoderBuilder:
+    """The form with tanh, its cube by Pow or by two products, and factors in two orders."""
+    x, half = builder.last, np.array(0.5)
+    if power:
+        builder.op("Pow", np.array(3.0))
+    else:
+        builder._append("Mul", [x, x], {})
+        builder._append("Mul", [x, builder.last], {})
+    builder.op("Mul", np.array(0.044715))
+    builder._append("Add", [x, builder.last], {}).op("Mul", np.array(np.sqrt(2 / np.pi)))
+    inner = builder.op("Tanh").op("Add", np.array(1.0)).last
+    if not power:
+        return builder._append("Mul", [x, inner], {}).op("Mul", half)
+    builder.last = x
+    builder.op("Mul", half)
+    return builder._append("Mul", [builder.last, inner], {})
 
 
 def branches(kind: str, **attributes: Any) -> EncoderBuilder:
@@ -158,6 +184,9 @@ NETS: dict[str, tuple[Callable[[], EncoderBuilder], int]] = {
     "relu6": (_activation("Clip", np.array(0.0), np.array(6.0)), 256),
     "clip": (_activation("Clip", np.array(-0.3), np.array(0.4)), 256),
     "clip-from": (_activation("Clip", np.array(-0.2)), 256),
+    "gelu-tanh": (_activation("Gelu", opset=20, approximate="tanh"), 256),
+    "gelu-by-tanh": (lambda: tanh_gelu(_net(), power=False), 256),
+    "gelu-by-pow": (lambda: tanh_gelu(_net(), power=True), 256),
     "neg": (_activation("Neg"), 256),
     "max-pool": (_pool("MaxPool", kernel_shape=[2, 2], strides=[2, 2]), 64),
     "max-pool-overlapping": (
@@ -202,6 +231,8 @@ NETS: dict[str, tuple[Callable[[], EncoderBuilder], int]] = {
     "min-max": (lambda: max_min(largest_first=False), 256),
     "group-sort": (lambda: group_sort(top_k=False), 256),
     "group-sort-top-k": (lambda: group_sort(top_k=True), 256),
+    "group-sort-4": (lambda: sorted_groups(4, 4, 8), 512),
+    "group-sort-5-top-2": (lambda: sorted_groups(5, 2, 5), 128),
     "maxout": (lambda: branches("Max"), 192),
     "add": (lambda: branches("Add"), 192),
     "concat": (lambda: branches("Concat", axis=1), 384),

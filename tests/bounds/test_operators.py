@@ -118,7 +118,7 @@ def test_orthogonal_layers_with_sorted_pairs_have_constant_one() -> None:
         ("InstanceNormalization", [np.ones(2), np.ones(2)], {}, "InstanceNormalization"),
         ("LpNormalization", [], {"axis": 1}, "a normalisation moves features arbitrarily fast"),
         ("ReduceL2", [], {"axes": [1]}, "a normalisation moves features arbitrarily fast"),
-        ("Gelu", [], {"approximate": "tanh"}, "approximate=tanh"),
+        ("Gelu", [], {"approximate": "cubic"}, "approximate=cubic"),
         ("PRelu", [np.ones((2, 6, 6))], {}, "one number, or one for each channel"),
         ("Transpose", [], {"perm": [1, 0, 2, 3]}, "perm="),
         ("ReduceMean", [], {"axes": [1]}, "the mean over a plane"),
@@ -140,11 +140,24 @@ def test_what_has_no_bound_is_refused_by_name(
     assert caught.value.operator.startswith(kind)
 
 
-def test_a_sort_of_more_than_pairs_is_refused() -> None:
-    builder = EncoderBuilder().conv(3).op("TopK", np.array([3]), axis=1)
+def test_a_sort_of_too_many_entries_is_refused() -> None:
+    builder = EncoderBuilder((3, 9, 9)).op("Flatten").op("TopK", np.array([3]), axis=1)
     builder.nodes[-1].output.append("places")
-    with pytest.raises(UnsupportedOperatorError, match="only sorted pairs"):
-        load_network(builder.head(3 * 36))
+    with pytest.raises(UnsupportedOperatorError, match="243 entries to sort, more than 64"):
+        load_network(builder.linear(3, 5).file(5))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 7, 8, 13])
+@pytest.mark.parametrize("largest", [0, 1])
+def test_a_sort_of_a_group_is_exact_and_has_constant_one(size: int, largest: int) -> None:
+    builder = EncoderBuilder((2, 1, size)).op("TopK", np.array([size]), largest=largest)
+    builder.nodes[-1].output.append("places")
+    builder.last = builder.nodes[-1].output[0]
+    network = load_network(builder.op("Flatten").op("Identity").file(2 * size))
+    x = torch.randn(50, 2, 1, size, dtype=torch.float64).round(decimals=1)  # with ties
+    ordered = torch.sort(x, dim=3, descending=bool(largest))[0]
+    torch.testing.assert_close(network.forward(x), ordered.flatten(1), rtol=1e-12, atol=1e-12)
+    assert 1 <= certified_constants(network).lipschitz <= 1 + 1e-3
 
 
 @pytest.mark.parametrize(

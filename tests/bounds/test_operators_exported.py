@@ -22,9 +22,14 @@ PAIRS: dict[str, Callable[[Tensor], Tensor]] = {
     "group-sort": exported.group_sort,
     "sorted-pairs": exported.sorted_pairs,
     "stacked-pairs": exported.stacked_pairs,
+    "sorted-fours": exported.sorted_fours,
 }
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
+    "gelu-tanh": lambda: nn.GELU(approximate="tanh"),
+    "relu6": nn.ReLU6,
+    "hard-tanh": nn.Hardtanh,
+    "clamp": lambda: exported.Function(lambda x: x.clamp(max=0.3)),
     "leaky-relu": lambda: nn.LeakyReLU(0.1),
     "prelu": lambda: nn.PReLU(4, init=0.3),
     "sigmoid": nn.Sigmoid,
@@ -82,10 +87,11 @@ def test_sorted_pairs_cost_nothing_in_any_form(name: str, dynamo: bool) -> None:
     assert found <= alone[0] * alone[1] * (1 + 1e-6)
 
 
-def test_gelu_of_an_old_opset_is_recognised() -> None:
+@pytest.mark.parametrize(("form", "operator"), [("none", b"Erf"), ("tanh", b"Tanh")])
+def test_gelu_of_an_old_opset_is_recognised(form: str, operator: bytes) -> None:
     torch.manual_seed(1)
-    data = exported.exported(encoder(nn.GELU()), (3, 8, 8), opset=17)
-    assert b"Erf" in data
+    data = exported.exported(encoder(nn.GELU(form)), (3, 8, 8), opset=17)
+    assert operator in data
     assert check(data) > 0
 
 

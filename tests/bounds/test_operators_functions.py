@@ -11,10 +11,19 @@ from reaas_bounds.bounds.activation_beta import beta
 from reaas_bounds.bounds.centre import Interval
 from reaas_bounds.bounds.relaxation import relax
 from reaas_bounds.graph.activation import RELU, Clip, Entrywise, TwoSlope
-from reaas_bounds.graph.smooth import GELU, SIGMOID, TANH, Smooth
+from reaas_bounds.graph.smooth import (
+    GELU,
+    GELU_CUBIC,
+    GELU_SCALE,
+    SIGMOID,
+    TANH,
+    TANH_GELU,
+    Smooth,
+)
 from torch import Tensor
 
 from tests.bounds.encoders import EncoderBuilder, Float32
+from tests.bounds.operator_nets import tanh_gelu
 
 
 def two_slope(alpha: float) -> TwoSlope:
@@ -32,6 +41,7 @@ FUNCTIONS: dict[str, Entrywise] = {
     "tanh": TANH,
     "sigmoid": SIGMOID,
     "gelu": GELU,
+    "gelu-tanh": TANH_GELU,
     "relu6": Clip(0.0, 6.0),
     "clip": Clip(-0.7, 0.4),
     "from": Clip(-1.0, math.inf),
@@ -55,6 +65,19 @@ def samples(seed: int) -> tuple[Tensor, Interval, Tensor]:
         Interval(torch.from_numpy(low), torch.from_numpy(high)),
         torch.from_numpy(t),
     )
+
+
+def test_the_slope_of_gelu_by_tanh_turns_where_it_is_said_to() -> None:
+    z = torch.linspace(-9, 9, 1_800_001, dtype=torch.float64, requires_grad=True)
+    slope = TANH_GELU.derivative(z)
+    bend = torch.autograd.grad(slope.sum(), z)[0]
+    left, right = TANH_GELU.inflections
+    inside = (z > left) & (z < right)
+    assert bool((bend[inside] > -1e-14).all() & (bend[~inside] < 1e-14).all())
+    value = torch.autograd.grad(TANH_GELU.value(z).sum(), z)[0]
+    torch.testing.assert_close(value, slope.detach(), rtol=0, atol=1e-14)
+    direct = z / 2 * (1 + torch.tanh(GELU_SCALE * (z + GELU_CUBIC * z**3)))
+    torch.testing.assert_close(TANH_GELU.value(z), direct, rtol=0, atol=1e-14)
 
 
 @every
@@ -91,8 +114,8 @@ def test_beta_covers_every_gain(name: str) -> None:
 def test_beta_of_a_clip_is_attained(name: str) -> None:
     """No dense search of changes comes closer than its own step allows, and none exceeds it."""
     function, random = FUNCTIONS[name], np.random.default_rng(4)
-    z, g = (torch.from_numpy(random.uniform(*ends, (200, 1))) for ends in ((-3, 8), (0, 1)))
-    p, k = (torch.from_numpy(random.uniform(*ends, (200, 1))) for ends in ((-2, 2), (0.1, 2)))
+    low, high = np.array([-3.0, 0.0, -2.0, 0.1]), np.array([8.0, 1.0, 2.0, 2.0])
+    z, g, p, k = torch.from_numpy(random.uniform(low, high, (200, 4))).T[..., None]
     s = torch.linspace(-12, 12, 40_001, dtype=torch.float64)
     gain = p * (function.value(z + s) - function.value(z) - g * s) - k * s * s
     found = beta(function, p, g, z, k)[:, 0]
@@ -109,10 +132,14 @@ def test_the_lines_are_no_wider_than_the_range_of_slopes(name: str) -> None:
         assert bool((gap <= widest * (1 + 1e-9) + 1e-12).all())
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu", "gelu-erf"])
+@pytest.mark.parametrize(
+    "name", ["tanh", "sigmoid", "gelu", "gelu-erf", "gelu-tanh", "gelu-by-tanh", "gelu-by-pow"]
+)
 def test_float32_errors_of_smooth_functions(name: str) -> None:
     """A dense sample of all float32 numbers, in blocks of several sizes: a sixth of the limit."""
-    function = FUNCTIONS[name.removesuffix("-erf")]
+    function = FUNCTIONS[
+        name.removesuffix("-erf").replace("by-tanh", "tanh").replace("by-pow", "tanh")
+    ]
     assert isinstance(function, Smooth)
     served = Float32(_of_numbers(name, function))
     bits = np.arange(0, 0x7F800000, 40_009, dtype=np.uint32)
@@ -133,6 +160,10 @@ def _of_numbers(name: str, function: Smooth) -> bytes:
     if name == "gelu-erf":
         builder.op("Div", np.array(np.sqrt(2.0))).op("Erf").op("Add", np.array(1.0))
         builder._append("Mul", [x, builder.last], {}).op("Mul", np.array(0.5))
+    elif name in ("gelu-by-tanh", "gelu-by-pow"):
+        return tanh_gelu(builder, power=name == "gelu-by-pow").op("Flatten").file(1)
+    elif name == "gelu-tanh":
+        builder.op("Gelu", approximate="tanh")
     else:
         builder.op(function.name)
     return builder.op("Flatten").file(1)

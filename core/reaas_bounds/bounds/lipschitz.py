@@ -147,6 +147,8 @@ def averaged_operators(chain: Chain, norms: OperatorNorms) -> float:
         for start in range(end - 1, -1, -1):
             total += sums[start] * uncut * norms.of(*chain.maps[start:end])
             uncut *= abs(sum(chain.slopes[start])) / 2
+            if uncut == 0.0:  # as before a sort: nothing longer counts
+                break
         low, high = chain.slopes[end]
         sums.append(total * ((high - low) / 2 if end < len(chain.maps) else _largest((low, high))))
     return sums[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -42,6 +43,14 @@ class Entrywise(ABC):
     @abstractmethod
     def cast(self, dtype: torch.dtype) -> Entrywise:
         """The same with parameters of another type."""
+
+    def to(self, device: torch.device) -> Entrywise:
+        """The same with parameters on another device."""
+        moved = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
 
     def image(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Smallest and largest value on [lower, upper], each [n, *shape]."""

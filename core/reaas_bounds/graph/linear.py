@@ -15,13 +15,15 @@ class LinearMap(ABC):
     """A linear map ``W`` from activations of ``input_shape`` to ``output_shape``, in float64.
 
     ``terms`` is the number of products summed for one output entry: what its rounding is due to.
-    Maps are compared by identity, so that norms can be remembered per map.
+    Maps are compared by identity, so that norms can be remembered per map; a copy on
+    another device is remembered as its ``origin``.
     """
 
     def __init__(self, input_shape: Shape, output_shape: Shape, terms: int) -> None:
         self.input_shape = input_shape
         self.output_shape = output_shape
         self.terms = terms
+        self._origin: LinearMap | None = None  # itself would be a cycle, freed late
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
@@ -38,6 +40,18 @@ class LinearMap(ABC):
     @abstractmethod
     def with_weights(self, change: Callable[[Tensor], Tensor]) -> LinearMap:
         """The same geometry with every weight tensor passed through ``change``."""
+
+    def to(self, device: torch.device) -> LinearMap:
+        """The same map with its weights on another device."""
+        moved = self.with_weights(lambda weight: weight.to(device))
+        if moved is not self:
+            moved._origin = self.origin
+        return moved
+
+    @property
+    def origin(self) -> LinearMap:
+        """The map whose norms are this one's."""
+        return self._origin or self
 
     def absolute(self) -> LinearMap:
         """A map with entries at least the absolute values of this one's (equal for one factor)."""

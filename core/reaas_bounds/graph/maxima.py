@@ -1,14 +1,15 @@
 """Maxima and minima as orthogonal maps around an activation with slopes 1 and -1.
 
 With ``u = (a + b) / sqrt 2`` and ``v = (a - b) / sqrt 2``, both orthogonal: ``max(a, b) = (u + |v|)
-/ sqrt 2`` and ``min(a, b) = (u - |v|) / sqrt 2``. So a maximum over disjoint windows, or the pair
-(max, min), has norm 1. ONNX Runtime does not round here: the maps carry ``terms`` 0.
+/ sqrt 2`` and ``min(a, b) = (u - |v|) / sqrt 2``. So a maximum over disjoint windows, the pair
+(max, min), or a sort, has norm 1. ONNX Runtime does not round here: the maps carry ``terms`` 0.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from reaas_bounds.graph.activation import TwoSlope
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.nodes import Activation
-from reaas_bounds.graph.sparse import Matrix, Sparse, stacked
+from reaas_bounds.graph.sparse import Matrix, Sparse, selection, stacked
 from reaas_bounds.graph.window import Shape
 
 _HALF = math.sqrt(0.5)
@@ -53,6 +54,53 @@ def extreme(
         columns = _halved(builder, columns, shape, name, 1.0 if largest else -1.0)
     inputs = builder.nodes[columns.base].shape
     return builder.linear(columns.base, Sparse.of(columns.matrices[0], inputs, shape), name)
+
+
+def in_order(builder: GraphBuilder, columns: Columns, shape: Shape, name: str) -> Columns:
+    """``columns``, all present, sorted entrywise, the largest first; each of ``shape``.
+
+    Batcher's network of comparisons: a rotation around an activation for each of its layers, so
+    that the whole has norm 1 like the sort itself.
+    """
+    for layer in _comparisons(len(columns.matrices)):
+        columns = _compared(builder, columns, layer, shape, name)
+    return columns
+
+
+def _comparisons(count: int) -> Iterator[list[tuple[int, int]]]:
+    """Layers of disjoint pairs (i, j), i < j, that sort ``count`` values (Knuth, vol. 3, 5.3.4)."""
+    sizes = [2**k for k in range((count - 1).bit_length())]
+    for size in sizes:
+        for step in reversed([s for s in sizes if s <= size]):
+            starts = [
+                i + j
+                for j in range(step % size, count - step, 2 * step)
+                for i in range(min(step, count - j - step))
+            ]
+            merged = 2 * size
+            yield [(k, k + step) for k in starts if k // merged == (k + step) // merged]
+
+
+def _compared(
+    builder: GraphBuilder,
+    columns: Columns,
+    pairs: list[tuple[int, int]],
+    shape: Shape,
+    name: str,
+) -> Columns:
+    """The columns with the larger one of each pair first, over a new activation."""
+    matrices, count = columns.matrices, len(columns.matrices)
+    alone = [k for k in range(count) if k not in {k for pair in pairs for k in pair}]
+    sums = [_HALF * (matrices[i] + matrices[j]) for i, j in pairs]
+    differences = [_HALF * (matrices[i] - matrices[j]) for i, j in pairs]
+    stack = stacked([*sums, *(matrices[k] for k in alone), *differences])
+    base = _rectified(builder, columns.base, stack, shape, (count - len(pairs), len(pairs)), name)
+    places = np.arange(count * math.prod(shape)).reshape(count, -1)
+    entries = [selection(place, places.size) for place in places]
+    found = dict(zip(alone, entries[len(pairs) :], strict=False))
+    for (i, j), total, difference in zip(pairs, entries, entries[-len(pairs) :], strict=False):
+        found[i], found[j] = _HALF * (total + difference), _HALF * (total - difference)
+    return Columns(base, tuple(found[k] for k in range(count)), columns.present)
 
 
 def _halved(

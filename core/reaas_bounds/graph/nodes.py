@@ -121,6 +121,10 @@ class Graph:
             )
         )
 
+    def to(self, device: torch.device) -> Graph:
+        """The same graph on another device; its maps have the norms of this one's."""
+        return Graph(tuple(_moved(node, device) for node in self.nodes))
+
     def magnitudes(self) -> Graph:
         """The graph of absolute weights, with ``bias_magnitude`` for biases."""
         changed = self._changed(torch.abs)
@@ -133,6 +137,17 @@ class Graph:
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Graph:
         return Graph(tuple(_with_weights(node, change) for node in self.nodes))
+
+
+def _moved(node: Node, device: torch.device) -> Node:
+    match node:
+        case Affine():
+            bias, magnitude = node.bias.to(device), node.bias_magnitude.to(device)
+            return Affine(node.source, node.linear.to(device), bias, magnitude)
+        case Activation():
+            return replace(node, function=node.function.to(device))
+        case _:
+            return node
 
 
 def _with_weights(node: Node, change: Callable[[Tensor], Tensor]) -> Node:

@@ -37,7 +37,7 @@ class Structure:
         A place beyond the last one stands for weight 0.
         """
         places = np.flatnonzero(self.used)
-        read = self.columns.numpy().ravel()[places]
+        read = self.columns.cpu().numpy().ravel()[places]
         order = np.argsort(read, kind="stable")
         places, read = places[order], read[order]
         counts = np.bincount(read, minlength=self.inputs)
@@ -46,7 +46,14 @@ class Structure:
         weights = np.full(readers.shape, self.used.size, dtype=np.int64)
         readers[rank, read] = places % self.used.shape[1]
         weights[rank, read] = places
-        return torch.from_numpy(readers), torch.from_numpy(weights)
+        device = self.columns.device
+        return torch.from_numpy(readers).to(device), torch.from_numpy(weights).to(device)
+
+    def to(self, device: torch.device) -> Structure:
+        """The same tables on ``device``."""
+        if self.columns.device == device:
+            return self
+        return Structure(self.columns.to(device), self.used, self.inputs)
 
 
 class Sparse(LinearMap):
@@ -109,7 +116,7 @@ class Sparse(LinearMap):
     def with_weights(self, change: Callable[[Tensor], Tensor]) -> Sparse:
         """The same places with other weights."""
         weight = change(self.weight)
-        return Sparse(self.structure, weight, self.input_shape, self.output_shape, self.terms)
+        return Sparse(self.structure.to(weight.device), weight, self.input_shape, self.output_shape, self.terms)
 
     def reshaped(self, input_shape: Shape, output_shape: Shape) -> Sparse:
         """The same between other shapes of the same entries."""

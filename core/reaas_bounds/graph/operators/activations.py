@@ -12,7 +12,7 @@ from reaas_bounds.graph.activation import RELU, Clip, Entrywise, TwoSlope
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.onnx_file import label
 from reaas_bounds.graph.operators.options import Operator, options, require
-from reaas_bounds.graph.smooth import GELU, SIGMOID, TANH
+from reaas_bounds.graph.smooth import GELU, SIGMOID, TANH, TANH_GELU
 
 _ABS = TwoSlope(-torch.ones((), dtype=torch.float64), "Abs")
 
@@ -66,8 +66,9 @@ def _clip(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _gelu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     approximate = options(node, approximate=b"none")["approximate"]
-    require(node, approximate == b"none", "approximate=tanh; export the exact form")
-    builder.activation(node, GELU)
+    known = approximate in (b"none", b"tanh")
+    require(node, known, f"approximate={approximate.decode(errors='replace')}")
+    builder.activation(node, GELU if approximate == b"none" else TANH_GELU)
 
 
 def _normalisation(builder: GraphBuilder, node: onnx.NodeProto) -> None:

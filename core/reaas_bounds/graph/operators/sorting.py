@@ -1,4 +1,4 @@
-"""Maxima and minima of activations, and the sorting of pairs (MaxMin, GroupSort)."""
+"""Maxima and minima of activations, and the sorting of groups (MaxMin, GroupSort)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import math
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from reaas_bounds.errors import UnsupportedOperatorError
 from reaas_bounds.graph.builder import GraphBuilder
-from reaas_bounds.graph.maxima import Columns, extreme
+from reaas_bounds.graph.maxima import Columns, extreme, in_order
 from reaas_bounds.graph.onnx_file import label
 from reaas_bounds.graph.operators.moving import concatenated
 from reaas_bounds.graph.operators.options import Operator, axes_of, axis_of, options, require
+from reaas_bounds.graph.sparse import Sparse, stacked
 from reaas_bounds.graph.window import Shape
+
+# Entries of one sort: their comparisons are 21 layers of as many neurons as there are entries.
+LARGEST_GROUP = 64
 
 
 def _extreme_of_inputs(builder: GraphBuilder, node: onnx.NodeProto) -> None:
@@ -57,27 +59,24 @@ def _reduced(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 
 def _top_k(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    """Both of two entries in order: how a sort of pairs is written."""
+    """The largest or smallest entries in order: how a sort of groups is written."""
     given = options(node, axis=-1, largest=1, sorted=1)
+    require(node, given["sorted"] == 1, "sorted=0")
     shape = builder.shape(node)
     axis = axis_of(node, given["axis"], len(shape))
-    count = builder.integers(node, 1)
-    if count != [2] or shape[axis] != 2 or not given["sorted"]:
-        raise UnsupportedOperatorError(
-            label(node), f"TopK of {count} among {shape[axis]}; only sorted pairs"
-        )
-    pairs = _pairs(shape, axis)
-    columns = Columns.of_groups(*builder.origin(builder.source(node)), pairs)
-    half = tuple(1 if k == axis else size for k, size in enumerate(shape))
-    order = (True, False) if given["largest"] else (False, True)
-    ends = [extreme(builder, columns, half, label(node), largest=first) for first in order]
-    builder.index[node.output[0]] = concatenated(builder, ends, axis, label(node))
-
-
-def _pairs(shape: Shape, axis: int) -> NDArray[np.int64]:
-    """Flat indices [pairs, 2] of the entries along ``axis``."""
-    entries = np.arange(math.prod(shape)).reshape(shape)
-    return np.moveaxis(entries, axis, -1).reshape(-1, 2)
+    size, count = shape[axis], builder.integers(node, 1)
+    require(node, size <= LARGEST_GROUP, f"{size} entries to sort, more than {LARGEST_GROUP}")
+    require(node, len(count) == 1 and 1 <= count[0] <= size, f"k={count} of {size}")
+    rest = shape[:axis] + shape[axis + 1 :]
+    groups = np.moveaxis(np.arange(math.prod(shape)).reshape(shape), axis, -1).reshape(-1, size)
+    columns = Columns.of_groups(*builder.origin(builder.source(node)), groups)
+    ranks = in_order(builder, columns, rest or (1,), label(node))
+    chosen = ranks.matrices if given["largest"] else ranks.matrices[::-1]
+    places = np.arange(count[0] * math.prod(rest)).reshape(count[0], *rest)
+    matrix = stacked(chosen[: count[0]])[np.moveaxis(places, 0, axis).ravel()]
+    output = (*shape[:axis], count[0], *shape[axis + 1 :])
+    linear = Sparse.of(matrix, builder.nodes[ranks.base].shape, output)
+    builder.index[node.output[0]] = builder.linear(ranks.base, linear, label(node))
 
 
 SORTING: dict[str, Operator] = {
