@@ -187,7 +187,7 @@ def _head(network: Network) -> int:
 
 
 def _absolute(network: Network, node: Node) -> float:
-    return network.norms.of_absolute(node.linear) if isinstance(node, Affine) else 1.0
+    return network.norms.of_absolute(node.linear.weighed) if isinstance(node, Affine) else 1.0
 
 
 def _bias(node: Node) -> float:

@@ -265,6 +265,12 @@ NETS: dict[str, tuple[Callable[[], EncoderBuilder], int]] = {
     "resize-nearest-down": (lambda: _resize("nearest", "half_pixel", [0.6, 0.4]), 4 * 12),
     "resize-linear": (lambda: _resize("linear", "half_pixel", [2, 2]), 1024),
     "resize-linear-down": (lambda: _resize("linear", "pytorch_half_pixel", [0.5, 0.25]), 32),
+    "resize-linear-any": (lambda: _resize("linear", "half_pixel", [1.4, 0.7]), 4 * 11 * 5),
+    "resize-linear-any-asymmetric": (
+        lambda: _resize("linear", "asymmetric", [0.45, 1.7]),
+        4 * 3 * 13,
+    ),
+    "resize-linear-corners": (lambda: _resize("linear", "align_corners", [1.3, 0.6]), 4 * 10 * 4),
     "resize-linear-asymmetric": (lambda: _resize("linear", "asymmetric", [2, 1]), 512),
 }
 

@@ -164,7 +164,8 @@ def test_a_sort_of_a_group_is_exact_and_has_constant_one(size: int, largest: int
     ("mode", "coordinates", "factor", "message"),
     [
         ("cubic", "half_pixel", 2.0, "mode=cubic"),
-        ("linear", "half_pixel", 1.5, "only powers of two"),
+        ("nearest", "asymmetric", 1.2, "may choose another pixel"),
+        ("linear", "half_pixel", 7 / 6, "in float32 of another size"),
         ("nearest", "tf_crop_and_resize", 2.0, "tf_crop_and_resize"),
     ],
 )

@@ -57,6 +57,11 @@ class LinearMap(ABC):
         """A map with entries at least the absolute values of this one's (equal for one factor)."""
         return self.with_weights(torch.abs)
 
+    @property
+    def weighed(self) -> LinearMap:
+        """The map whose absolute weights count for rounding: itself, if the weights are stored."""
+        return self
+
     def adjoint(self, rows: Tensor) -> Tensor:
         """``W^T rows`` [n, *input_shape] for full ``rows`` [n, *output_shape]."""
         values, window = self.pull(rows, None)

@@ -126,14 +126,8 @@ class Graph:
         return Graph(tuple(_moved(node, device) for node in self.nodes))
 
     def magnitudes(self) -> Graph:
-        """The graph of absolute weights, with ``bias_magnitude`` for biases."""
-        changed = self._changed(torch.abs)
-        return Graph(
-            tuple(
-                replace(node, bias=node.bias_magnitude) if isinstance(node, Affine) else node
-                for node in changed.nodes
-            )
-        )
+        """The graph of the weights that count for rounding, with ``bias_magnitude`` for biases."""
+        return Graph(tuple(_magnitude(node) for node in self.nodes))
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Graph:
         return Graph(tuple(_with_weights(node, change) for node in self.nodes))
@@ -148,6 +142,13 @@ def _moved(node: Node, device: torch.device) -> Node:
             return replace(node, function=node.function.to(device))
         case _:
             return node
+
+
+def _magnitude(node: Node) -> Node:
+    if not isinstance(node, Affine):
+        return node
+    magnitude = node.bias_magnitude.abs()
+    return Affine(node.source, node.linear.weighed.absolute(), magnitude, magnitude)
 
 
 def _with_weights(node: Node, change: Callable[[Tensor], Tensor]) -> Node:

@@ -116,7 +116,13 @@ class Sparse(LinearMap):
     def with_weights(self, change: Callable[[Tensor], Tensor]) -> Sparse:
         """The same places with other weights."""
         weight = change(self.weight)
-        return Sparse(self.structure.to(weight.device), weight, self.input_shape, self.output_shape, self.terms)
+        return Sparse(
+            self.structure.to(weight.device),
+            weight,
+            self.input_shape,
+            self.output_shape,
+            self.terms,
+        )
 
     def reshaped(self, input_shape: Shape, output_shape: Shape) -> Sparse:
         """The same between other shapes of the same entries."""

@@ -1,4 +1,8 @@
-"""Rescaling inside the network: an exact linear map of rows and columns."""
+"""Rescaling inside the network: a linear map of rows and columns.
+
+Coordinates are computed in float32 by ONNX Runtime. Weights of linear interpolation follow them and
+are off a little, which counts as rounding; the nearest pixel must be the same beyond doubt.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,14 @@ from torch import Tensor
 
 from reaas_bounds.errors import UnsupportedOperatorError
 from reaas_bounds.graph.builder import GraphBuilder
+from reaas_bounds.graph.interpolation import Interpolation, hat, hat_errors
 from reaas_bounds.graph.maps import Rescaling
 from reaas_bounds.graph.onnx_file import check_activation, label
 from reaas_bounds.graph.operators.options import Operator, options, require
 
-# How far a coordinate that is computed in float32 may be off, relative to the size of the axis.
-_COORDINATE_ERROR = Fraction(1, 2**20)
+# How far a coordinate that is computed in float32 may be off, relative to the size of the axis and
+# one: 8 units of rounding, for a quotient or a product with the inverse, and a difference.
+_COORDINATE_ERROR = Fraction(1, 2**21)
 _HALF = Fraction(1, 2)
 
 _ROUNDING: dict[str, Callable[[Fraction], int]] = {
@@ -43,7 +49,7 @@ def _resize(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         keep_aspect_ratio_policy=b"stretch",
     )
     text = {name: given[name].decode(errors="replace") for name in given if name.endswith("mode")}
-    require(node, given["antialias"] == 0, "antialias")
+    require(node, given["antialias"] == 0, "antialias (a filter normalised in float32)")
     policy = given["keep_aspect_ratio_policy"]
     require(node, policy == b"stretch", f"keep_aspect_ratio_policy={policy!r}")
     shape = builder.shape(node, rank=3)
@@ -51,8 +57,11 @@ def _resize(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     axes = [_Axis(node, shape[k], scales[k + 1], sizes[k + 1], text) for k in (1, 2)]
     require(node, scales[:2] == [1, 1] and sizes[:2] in ([None, None], [None, shape[0]]), "axes")
     check_activation((shape[0], *(axis.outputs for axis in axes)), node.output[0])
-    rows, columns = (axis.matrix() for axis in axes)
-    builder.affine(node, Rescaling(rows, columns, shape[0]))
+    (rows, row_errors), (columns, column_errors) = (axis.matrices() for axis in axes)
+    linear = Rescaling(rows, columns, shape[0])
+    if bool(row_errors.any() | column_errors.any()):
+        linear = Interpolation(rows, columns, row_errors, column_errors, shape[0])
+    builder.affine(node, linear)
 
 
 def _target(
@@ -87,20 +96,20 @@ class _Axis:
         self.node, self.inputs, self.text = node, inputs, text
         self.outputs = math.floor(inputs * scale) if size is None else size
         require(node, self.outputs >= 1, f"{self.outputs} outputs")
+        whole = size is not None or int(np.float32(inputs) * np.float32(scale)) == self.outputs
+        require(node, whole, f"a factor {float(scale)} of {inputs}, in float32 of another size")
         self.scale = scale if size is None else Fraction(float(np.float32(size / inputs)))
 
-    def matrix(self) -> Tensor:
-        """The rows [outputs, inputs] of weights.
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """Weights [outputs, inputs], and how far the served ones may be off.
 
         Raises:
-            UnsupportedOperatorError: float32 coordinates may choose other pixels or weights.
+            UnsupportedOperatorError: another mode, or float32 may choose another nearest pixel.
         """
-        found = torch.zeros(self.outputs, self.inputs, dtype=torch.float64)
-        for output in range(self.outputs):
-            at = min(max(self._coordinate(output), Fraction(0)), Fraction(self.inputs - 1))
-            for pixel, weight in self._weights(at):
-                found[output, pixel] += float(weight)
-        return found
+        off = (self.inputs + 1) * _COORDINATE_ERROR
+        pairs = [self._weights(self._coordinate(k), off) for k in range(self.outputs)]
+        weights, errors = zip(*pairs, strict=True)
+        return torch.stack(weights), torch.stack(errors)
 
     def _coordinate(self, output: int) -> Fraction:
         mode = self.text["coordinate_transformation_mode"]
@@ -113,30 +122,36 @@ class _Axis:
         require(self.node, mode in ("pytorch_half_pixel", "align_corners"), mode)
         return Fraction(0)
 
-    def _weights(self, at: Fraction) -> list[tuple[int, Fraction]]:
+    def _weights(self, coordinate: Fraction, off: Fraction) -> tuple[Tensor, Tensor]:
+        """Weights [inputs] and their errors for an output at a coordinate that is ``off``."""
+        at, *ends = (
+            self._inside(place) for place in (coordinate, coordinate - off, coordinate + off)
+        )
         if self.text["mode"] == "linear":
-            self._require_exact(at)
-            left = math.floor(at)
-            return [(left, 1 - (at - left)), (min(left + 1, self.inputs - 1), at - left)]
+            found = hat(self.inputs, float(at))
+            far = 0.0 if self._exact(at) else float(max(abs(end - at) for end in ends))
+            return found, hat_errors(self.inputs, float(at), far)
         require(self.node, self.text["mode"] == "nearest", f"mode={self.text['mode']}")
         rule = _ROUNDING.get(self.text["nearest_mode"])
         require(self.node, rule is not None, f"nearest_mode={self.text['nearest_mode']}")
         assert rule is not None
-        off = self.inputs * _COORDINATE_ERROR
-        if rule(at - off) != rule(at + off):
-            self._require_exact(at)
-        return [(min(max(rule(at), 0), self.inputs - 1), Fraction(1))]
-
-    def _require_exact(self, at: Fraction) -> None:
-        """All that float32 computes on the way must be exact: short binary fractions."""
-        whole = self.text["coordinate_transformation_mode"] == "asymmetric"
-        steps = [at] if whole and self.scale.denominator == 1 else [at, 1 / self.scale, self.scale]
-        if any(step != Fraction(float(np.float16(float(step)))) for step in steps):
+        if rule(ends[0]) != rule(ends[1]) and not self._exact(at):
             raise UnsupportedOperatorError(
                 label(self.node),
-                f"Resize ({self.text['mode']}) by a factor {float(self.scale)}: float32 "
-                "coordinates are not exact; only powers of two are",
+                f"Resize (nearest) by a factor {float(self.scale)}: float32 coordinates may choose "
+                "another pixel",
             )
+        nearest = min(max(rule(at), 0), self.inputs - 1)
+        return hat(self.inputs, nearest), torch.zeros(self.inputs, dtype=torch.float64)
+
+    def _inside(self, place: Fraction) -> Fraction:
+        return min(max(place, Fraction(0)), Fraction(self.inputs - 1))
+
+    def _exact(self, at: Fraction) -> bool:
+        """Whether all that float32 computes on the way is exact: short binary fractions."""
+        whole = self.text["coordinate_transformation_mode"] == "asymmetric"
+        steps = [at] if whole and self.scale.denominator == 1 else [at, 1 / self.scale, self.scale]
+        return all(step == Fraction(float(np.float16(float(step)))) for step in steps)
 
 
 RESIZE: dict[str, Operator] = {"Resize": _resize}
