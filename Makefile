@@ -28,6 +28,9 @@ PRETRAINING_ARGS := $(if $(DATA),--data $(DATA)) $(if $(OUT),--out $(OUT)) $(if 
 RECIPE ?= moco-sn
 EPOCHS ?=
 RUN ?= out/pretrain/$(RECIPE)
+# The repository that `make serve` serves: a version that appears there is served within seconds.
+MODELS ?= models
+PRETRAIN_IMAGES := --data $(DATA) $(if $(SOURCE),--source $(SOURCE))
 
 ##@ Use
 
@@ -59,10 +62,11 @@ serve: $(VENV)/.reaas-demo ## Run both services on loopback without keys, until 
 	$(BIN)/python -m evaluation.serve
 
 .PHONY: pretrain
-pretrain: $(VENV)/.reaas-dev ## Pre-train an encoder (RECIPE=moco-sn|moco DATA=dir EPOCHS= RUN=dir); resumes a run that was cut off
-	@test -n "$(DATA)" || { echo "DATA= must name the directory that holds tiny_imagenet.npz"; exit 2; }
-	$(BIN)/python -m reaas_pretrain train --recipe services/pretrain/recipes/$(RECIPE).toml \
-	  --data $(DATA) --out $(RUN) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
+pretrain: $(VENV)/.reaas-dev ## Pre-train an encoder and publish it (RECIPE= DATA=dir SOURCE=dir|name EPOCHS= RUN=dir MODELS=dir); resumes a run that was cut off
+	@test -n "$(DATA)" || { echo "DATA= must name the directory of the data sets: tiny_imagenet.npz, or what SOURCE= says"; exit 2; }
+	$(BIN)/python -m reaas_pretrain train --recipe services/pretrain/recipes/$(RECIPE).toml $(PRETRAIN_IMAGES) \
+	  --out $(RUN) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(wildcard $(RUN)/checkpoint.pt),--resume)
+	$(BIN)/python -m reaas_pretrain export --run $(RUN) --models $(MODELS) $(PRETRAIN_IMAGES)
 
 # Options for the engine, for example a proxy's certificate: BUILD_ARGS="--volume /etc/ssl/certs:/etc/ssl/certs:ro".
 ENGINE ?= docker

@@ -39,10 +39,8 @@ def main(out: Path) -> None:
                 trainer = Trainer(
                     recipe, data.images, Path(directory), labels=data.labels, group=group
                 )
-                first = next(trainer._batches())
-                step = trainer.learner.step(
-                    trainer._views(data.images[first]), data.labels[first], rate=0.05
-                )
+                views, labels = trainer.draw(next(trainer.batches()))
+                step = trainer.learner.step(views, labels, rate=0.05)
                 gradients = [p.grad.clone() for p in trainer.learner.trained if p.grad is not None]
                 trainer.run()
             results[name] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from reaas_pretrain import evaluate
 from reaas_pretrain.__main__ import main
 from reaas_pretrain.checkpoint import Checkpoint
+from reaas_runtime.repository import read_entry
 
 from tests.support.pictures import write_images
 
@@ -67,8 +69,6 @@ def test_train_resume_and_export(data: Path, tmp_path: Path) -> None:
         tmp_path / "run",
         "--models",
         tmp_path / "models",
-        "--version",
-        "1",
         "--data",
         data,
     )
@@ -90,6 +90,29 @@ def test_supervised_on_a_folder_of_images(data: Path, tmp_path: Path) -> None:
     result = _invoke("train", *options, "--source", tmp_path / "photos", "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert Checkpoint.load(tmp_path / "run").data.endswith("photos train, 16 images at 32x32")
+
+
+def test_own_images_need_no_other_data(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index in range(20):
+        pixels = np.random.default_rng(index).integers(0, 255, (33, 33, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index}.png")
+    images = ("--data", tmp_path, "--source", tmp_path / "photos")
+    run, models = tmp_path / "run", tmp_path / "models"
+    result = _invoke("train", "--recipe", _recipe(tmp_path), *images, "--out", run, "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert "accuracy is not measured" in result.output.replace("\n", " ")
+    result = _invoke("export", "--run", run, "--models", models, *images)
+    assert result.exit_code == 0, result.output
+    assert read_entry(models / "small" / "1", "small", "1").manifest.quality == {}
+
+
+def test_throughput_compares_the_loop_with_its_pass(data: Path, tmp_path: Path) -> None:
+    recipe = _recipe(tmp_path)
+    result = _invoke("throughput", "--recipe", recipe, "--data", data, "--steps", 5)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert re.search(r"small on \w+: [\d,]+ images/s, .* ratio \d", said)
 
 
 def test_unknown_key_is_one_line(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from reaas_pretrain.log import LOG, TensorBoard, TensorBoardUnavailableError, wr
 from reaas_pretrain.monitor import Monitor
 from reaas_pretrain.train import Trainer
 
-from tests.pretrain.recipes import random_images, tiny_recipe
+from tests.pretrain.recipes import judge, random_images, tiny_recipe
 
 
 def test_columns_are_the_union_in_order_of_appearance(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_columns_are_the_union_in_order_of_appearance(tmp_path: Path) -> None:
 
 def test_monitored_epochs_have_accuracies_and_the_certified_constant(tmp_path: Path) -> None:
     data = random_images()
-    trainer = Trainer(tiny_recipe(), data.images, tmp_path, monitor=Monitor(data, data))
+    trainer = Trainer(tiny_recipe(), data.images, tmp_path, monitor=Monitor(judge(data)))
     trainer.run(until_epoch=2)
     first, second = trainer.history
     assert "certified_lipschitz" not in first

@@ -17,7 +17,7 @@ from reaas_pretrain.onnx_graph import encoder_onnx, run_onnx
 from reaas_pretrain.publishing import PublishError, publish, standardise, trained_encoder
 from reaas_pretrain.train import Trainer
 
-from tests.pretrain.recipes import random_images, tiny_recipe
+from tests.pretrain.recipes import judge, random_images, tiny_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_standardised_features_are_centred_at_unit_scale(run: Path) -> None:
 
 def test_published_encoder_and_manifest(run: Path, tmp_path: Path) -> None:
     data = random_images(60)
-    done = publish(run, tmp_path, "2", data.images, data, data)
+    done = publish(run, tmp_path, data.images, judge(data), "2")
     assert done.directory == tmp_path / "tiny" / "2"
     onnx_bytes = (done.directory / "model.onnx").read_bytes()
     manifest = json.loads((done.directory / "manifest.json").read_text())
@@ -83,7 +83,7 @@ def test_published_encoder_and_manifest(run: Path, tmp_path: Path) -> None:
 
 def test_certified_constant_holds_for_the_published_file(run: Path, tmp_path: Path) -> None:
     data = random_images(60)
-    done = publish(run, tmp_path, "1", data.images, data, data)
+    done = publish(run, tmp_path, data.images, judge(data), "1")
     certified = done.manifest["certified"]
     _, encoder = trained_encoder(Checkpoint.load(run))
     standardise(encoder, data.images)
@@ -99,10 +99,21 @@ def test_certified_constant_holds_for_the_published_file(run: Path, tmp_path: Pa
 
 def test_a_published_version_does_not_change(run: Path, tmp_path: Path) -> None:
     data = random_images(60)
-    publish(run, tmp_path, "1", data.images, data, data)
+    publish(run, tmp_path, data.images, judge(data), "1")
     with pytest.raises(PublishError, match="choose another version"):
-        publish(run, tmp_path, "1", data.images, data, data)
-    publish(run, tmp_path, "1", data.images, data, data, replace=True)
+        publish(run, tmp_path, data.images, judge(data), "1")
+    publish(run, tmp_path, data.images, judge(data), "1", replace=True)
+
+
+def test_versions_are_numbered_and_an_encoder_is_published_once(run: Path, tmp_path: Path) -> None:
+    data = random_images(60)
+    first = publish(run, tmp_path, data.images, None)
+    again = publish(run, tmp_path, data.images, None)
+    assert first.directory == again.directory == tmp_path / "tiny" / "1"
+    assert first.manifest == again.manifest
+    assert first.manifest["quality"] == {}
+    other = publish(run, tmp_path, data.images[:30], None)  # standardised otherwise
+    assert (other.directory.name, other.digest != first.digest) == ("2", True)
 
 
 def test_a_wrong_graph_is_not_published(
@@ -116,5 +127,5 @@ def test_a_wrong_graph_is_not_published(
 
     monkeypatch.setattr(publishing, "run_onnx", wrong)
     with pytest.raises(PublishError, match="the exported graph is wrong"):
-        publish(run, tmp_path, "1", data.images, data, data)
+        publish(run, tmp_path, data.images, judge(data), "1")
     assert not (tmp_path / "tiny").exists()

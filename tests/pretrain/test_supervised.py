@@ -42,7 +42,8 @@ def test_it_learns_the_labels_and_the_term_lowers_the_constant(tmp_path: Path) -
 def test_a_step_sees_one_view(tmp_path: Path) -> None:
     data = random_images()
     trainer = Trainer(_recipe(0.0), data.images, tmp_path, labels=data.labels)
-    assert len(trainer._views(data.images[:8])) == 1
+    views, _ = trainer.draw(torch.arange(8))
+    assert len(views) == 1
 
 
 def test_images_without_labels_are_refused(tmp_path: Path) -> None:

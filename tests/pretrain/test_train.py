@@ -16,7 +16,7 @@ from reaas_pretrain.recipe import Recipe
 from reaas_pretrain.sections import OptimiserConfig
 from reaas_pretrain.train import DivergedError, Trainer
 
-from tests.pretrain.recipes import random_images, tiny_recipe
+from tests.pretrain.recipes import judge, random_images, tiny_recipe
 
 
 def _trainer(
@@ -73,7 +73,7 @@ def test_training_lowers_the_norm_product_in_units_of_spread(tmp_path: Path) -> 
 
 def test_log_has_a_row_an_epoch_and_the_monitored_accuracy(tmp_path: Path) -> None:
     data = random_images()
-    trainer = Trainer(tiny_recipe(), data.images, tmp_path, monitor=Monitor(data, data))
+    trainer = Trainer(tiny_recipe(), data.images, tmp_path, monitor=Monitor(judge(data)))
     trainer.run()
     with (tmp_path / LOG).open() as file:
         rows = list(csv.DictReader(file))

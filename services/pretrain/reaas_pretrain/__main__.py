@@ -1,13 +1,13 @@
-"""`python -m reaas_pretrain`: train, export and search recipes."""
+"""`python -m reaas_pretrain`: train, export, search and time recipes."""
 
 from __future__ import annotations
 
 import math
 import os
+import tempfile
 from pathlib import Path
 
 import click
-import torch
 from rich.console import Console
 from rich.progress import Progress, track
 
@@ -15,46 +15,33 @@ from reaas_pretrain.bars import Bars, progress_bars
 from reaas_pretrain.checkpoint import CHECKPOINT, Checkpoint, CheckpointError
 from reaas_pretrain.group import Group, torchrun_group
 from reaas_pretrain.image_files import ImagesError
-from reaas_pretrain.images import SOURCES, labelled_images, training_images
+from reaas_pretrain.images import training_images, typical_images
 from reaas_pretrain.log import TensorBoard, TensorBoardUnavailableError, Watcher
 from reaas_pretrain.monitor import Monitor
+from reaas_pretrain.options import (
+    data_option,
+    device_of,
+    device_option,
+    judge_of,
+    judge_option,
+    recipe_option,
+    required_judge,
+    source_option,
+    threads_option,
+    use_threads,
+    with_epochs,
+)
 from reaas_pretrain.publishing import PublishError, publish
-from reaas_pretrain.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+from reaas_pretrain.recipe import RecipeError, load_recipe, parse_recipe
 from reaas_pretrain.search import Change, search, search_table, usual_changes
+from reaas_pretrain.throughput import measure_throughput
 from reaas_pretrain.train import DivergedError, Trainer
 
-SOURCE = "tiny_imagenet"
-"""What the shipped encoders learned from."""
-JUDGED_ON = "cifar10"
 MONITOR_TRAIN, MONITOR_TEST = 5_000, 1_000
 """Enough for a standard error of 1.5 % in seconds; the published figures use all images."""
 
 console = Console(quiet=os.environ.get("RANK", "0") != "0")
 """Under torchrun only the first process speaks."""
-recipe_option = click.option(
-    "--recipe",
-    "recipe_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Recipe file (TOML), e.g. services/pretrain/recipes/moco-sn.toml.",
-)
-data_option = click.option(
-    "--data",
-    envvar="REAAS_DATA",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of the data sets' files, cifar10.npz among them (or set REAAS_DATA).",
-)
-source_option = click.option(
-    "--source",
-    default=SOURCE,
-    show_default=True,
-    help=f"What to learn from: {', '.join(SOURCES)}, a folder of image files or a .npz file.",
-)
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="Threads of the arithmetic; default: all cores."
-)
-
 
 FAILURES = (
     RecipeError,
@@ -85,6 +72,7 @@ def main() -> None:
 @recipe_option
 @data_option
 @source_option
+@judge_option
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option(
@@ -94,15 +82,14 @@ def main() -> None:
     help="End after this time at the latest, with the schedule completed (not bit-reproducible).",
 )
 @threads_option
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@device_option
 @click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard too, to --out.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
 def train(
     recipe_path: Path,
     data: Path,
     source: str,
+    judged_by: str | None,
     out: Path,
     epochs: int | None,
     max_seconds: float,
@@ -115,15 +102,16 @@ def train(
 
     Started by torchrun, the processes share each batch, and compute what one would.
     """
-    recipe = _recipe(recipe_path, epochs)
-    _use_threads(threads)
+    recipe = with_epochs(load_recipe(recipe_path), epochs)
+    use_threads(threads)
     if not resume and (out / CHECKPOINT).exists():
         raise CheckpointError(
             f"{out} has a checkpoint: go on with --resume or choose another --out"
         )
-    chosen, side = _device(device), recipe.encoder.image_size
+    chosen, side = device_of(device), recipe.encoder.image_size
     console.print(f"reading images from {data}")
     learned = training_images(source, data, side)
+    judge = judge_of(judged_by, data, side, console)
     with torchrun_group(chosen) as group, progress_bars(console) as progress:
         trainer = Trainer(
             recipe,
@@ -131,7 +119,7 @@ def train(
             out,
             labels=learned.labels,
             data=f"{source} train, {len(learned):,} images at {side}x{side}",
-            monitor=_monitor(data, side),
+            monitor=Monitor(judge.head(MONITOR_TRAIN, MONITOR_TEST)) if judge else None,
             watchers=_watchers(group, progress, out, tensorboard),
             max_seconds=max_seconds,
             group=group,
@@ -145,21 +133,38 @@ def train(
 
 @main.command()
 @click.option("--run", required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--models", required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--version", required=True, help="A version is published once and never changes.")
+@click.option(
+    "--models",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Model repository; services that watch it serve the new version within seconds.",
+)
+@click.option(
+    "--version",
+    help="A version is published once and never changes. Default: the next number, or the version"
+    " that this very encoder has already.",
+)
 @data_option
+@source_option
+@judge_option
 @click.option("--replace", is_flag=True, help="Replace an unreleased version.")
 @threads_option
 def export(
-    run: Path, models: Path, version: str, data: Path, replace: bool, threads: int | None
+    run: Path,
+    models: Path,
+    version: str | None,
+    data: Path,
+    source: str,
+    judged_by: str | None,
+    replace: bool,
+    threads: int | None,
 ) -> None:
     """Publishes a run's encoder into the model repository, with certified constants."""
-    _use_threads(threads)
+    use_threads(threads)
     side = parse_recipe(Checkpoint.load(run).recipe, origin=str(run)).encoder.image_size
-    _, typical = labelled_images(SOURCE, data, side)
-    near, far = labelled_images(JUDGED_ON, data, side)
+    typical, judge = typical_images(source, data, side), judge_of(judged_by, data, side, console)
     with console.status("exporting, certifying, measuring"):
-        done = publish(run, models, version, typical.images, near, far, replace=replace)
+        done = publish(run, models, typical, judge, version, replace=replace)
     certified, quality = done.manifest["certified"], done.manifest["quality"]
     console.print(f"published {done.directory}  {done.digest}")
     console.print(f"ONNX Runtime differs from torch by at most {done.onnx_difference:.2g}")
@@ -170,6 +175,8 @@ def export(
 @main.command("search")
 @recipe_option
 @data_option
+@source_option
+@judge_option
 @click.option("--images", "count", type=click.IntRange(min=1), default=20_000, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option(
@@ -183,6 +190,8 @@ def export(
 def search_command(
     recipe_path: Path,
     data: Path,
+    source: str,
+    judged_by: str | None,
     count: int,
     epochs: int,
     wanted: tuple[str, ...],
@@ -193,45 +202,44 @@ def search_command(
     changes = tuple(Change(text) for text in wanted) or usual_changes(base)
     for change in changes:  # what can't be run is said before anything is
         change.applied(base)
-    _use_threads(threads)
+    use_threads(threads)
     console.print(f"reading images from {data}")
     side = base.encoder.image_size
-    images, head = training_images(SOURCE, data, side), labelled_images(JUDGED_ON, data, side)
+    images = training_images(source, data, side).images
+    judge = required_judge(judged_by, data, side)
     rows = []
-    runs = search(base, images.images, head, count, epochs, changes)
+    runs = search(base, images, judge, count, epochs, changes)
     for row in track(runs, "short runs", total=len(changes), console=console):
         console.print(f"{row.label}: {row.quality}")
         rows.append(row)
     click.echo(search_table(rows))
 
 
-def _use_threads(threads: int | None) -> None:
-    if threads:
-        torch.set_num_threads(threads)
-
-
-def _recipe(path: Path, epochs: int | None) -> Recipe:
-    recipe = load_recipe(path)
-    if epochs is None:
-        return recipe
-    schedule = recipe.schedule.model_copy(update={"epochs": epochs})
-    return recipe.model_copy(update={"schedule": schedule})
-
-
-def _device(name: str) -> torch.device:
-    """`auto`: a GPU where there is one; under torchrun every process has its own."""
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise click.UsageError("--device cuda: torch sees no CUDA device here")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    torch.cuda.set_device(device)
-    return device
-
-
-def _monitor(data: Path, side: int) -> Monitor:
-    near, far = labelled_images(JUDGED_ON, data, side)
-    return Monitor(near.head(MONITOR_TRAIN), far.head(MONITOR_TEST))
+@main.command()
+@recipe_option
+@data_option
+@source_option
+@click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True)
+@threads_option
+@device_option
+def throughput(
+    recipe_path: Path, data: Path, source: str, steps: int, threads: int | None, device: str
+) -> None:
+    """Images a second of training, and of its forward and backward pass alone; trains nothing."""
+    recipe, chosen = load_recipe(recipe_path), device_of(device)
+    use_threads(threads)
+    console.print(f"reading images from {data}")
+    learned = training_images(source, data, recipe.encoder.image_size)
+    with torchrun_group(chosen) as group, tempfile.TemporaryDirectory() as nowhere:
+        trainer = Trainer(
+            recipe, learned.images, Path(nowhere), labels=learned.labels, group=group, device=chosen
+        )
+        with console.status(f"{steps} steps of each"):
+            found = measure_throughput(trainer, steps)
+    console.print(
+        f"{recipe.name} on {chosen}: {found.loop:,.0f} images/s, forward and backward pass alone"
+        f" {found.step:,.0f} images/s, ratio {found.ratio:.2f}"
+    )
 
 
 def _watchers(

@@ -17,6 +17,19 @@ STANDARD_RADIUS = 36 / 255
 """The radius at which certified accuracy on CIFAR-10 is usually given."""
 
 
+@dataclass(frozen=True)
+class Judge:
+    """A labelled data set that features are judged by."""
+
+    name: str
+    train: LabelledImages
+    test: LabelledImages
+
+    def head(self, train: int, test: int) -> Judge:
+        """The same with the first images only."""
+        return Judge(self.name, self.train.head(train), self.test.head(test))
+
+
 @torch.no_grad()
 def encode(encoder: ConvEncoder, images: Tensor, batch: int = 500) -> Tensor:
     """Features `[n, d]` float32 of images `[n, 3, h, w]` uint8, on the CPU wherever they are."""
@@ -100,7 +113,7 @@ def _whitening(inputs: Tensor, noise: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Quality:
-    """Measured on CIFAR-10 with the encoder frozen."""
+    """Measured on a judge's images with the encoder frozen."""
 
     knn_top1: float
     linear_probe_top1: float
@@ -116,10 +129,9 @@ class Quality:
     the head has the noise that is best for this on held-out train images."""
 
 
-def measure(
-    encoder: ConvEncoder, train: LabelledImages, test: LabelledImages, lipschitz: float
-) -> Quality:
+def measure(encoder: ConvEncoder, judge: Judge, lipschitz: float) -> Quality:
     """k-NN, linear probe and the ACR that the constant `lipschitz` alone would certify."""
+    train, test = judge.train, judge.test
     features, test_features = encode(encoder, train.images), encode(encoder, test.images)
     fit = len(train) * 9 // 10  # the rest chooses the noise, so that no test image does
     heads = {s: train_probe(features[:fit], train.labels[:fit], s) for s in PROBE_NOISE}

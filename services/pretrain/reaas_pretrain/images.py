@@ -26,7 +26,7 @@ from reaas_pretrain.image_files import (
 SOURCES = (*NAMES, "cifar100", "stl10_unlabelled")
 """Data sets by name; a path of a folder of images or of a `.npz` is a source too."""
 _CHUNK = 2_000
-"""Images resized at once, as floats."""
+"""Images resized at once, as floats; also enough of them to stand for all."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,15 @@ def training_images(source: str, directory: Path, side: int) -> LabelledImages:
         f"source: got {source!r}, expected one of {', '.join(SOURCES)}, a folder of image files"
         " or a .npz file"
     )
+
+
+def typical_images(source: str, directory: Path, side: int) -> Tensor:
+    """Images `[n, 3, side, side]` uint8 of the kind that a source holds: its test images, or, where
+    it has none, some of its train images, always the same ones."""
+    if source in NAMES:
+        return labelled_images(source, directory, side)[1].images
+    images = training_images(source, directory, side).images
+    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:_CHUNK]]
 
 
 def labelled_images(name: str, directory: Path, side: int) -> tuple[LabelledImages, LabelledImages]:

@@ -8,29 +8,28 @@ from dataclasses import dataclass
 from reaas_bounds import certified_constants
 
 from reaas_pretrain.encoder import ConvEncoder
-from reaas_pretrain.evaluate import encode, knn_accuracy, train_probe
-from reaas_pretrain.images import LabelledImages
+from reaas_pretrain.evaluate import Judge, encode, knn_accuracy, train_probe
 from reaas_pretrain.onnx_graph import encoder_onnx
 
 
 @dataclass(frozen=True)
 class Monitor:
-    """Labelled images to judge features by."""
+    """Looks at an encoder that is being trained."""
 
-    train: LabelledImages
-    test: LabelledImages
+    judge: Judge
 
     def look(self, encoder: ConvEncoder) -> dict[str, float]:
         """Top-1 of k-NN and of a linear probe, and the certified Lipschitz constant as it is now.
 
         The constant is that of the graph which would be exported, features in their own scale.
         """
-        train, test = encode(encoder, self.train.images), encode(encoder, self.test.images)
-        probe = train_probe(train, self.train.labels)
+        near, far = self.judge.train, self.judge.test
+        train, test = encode(encoder, near.images), encode(encoder, far.images)
+        probe = train_probe(train, near.labels)
         # The constant is computed from a copy: export must not touch what is being trained.
         exported = encoder_onnx(deepcopy(encoder).cpu().eval())
         return {
-            "knn_top1": knn_accuracy(train, self.train.labels, test, self.test.labels),
-            "linear_top1": probe.accuracy(test, self.test.labels),
+            "knn_top1": knn_accuracy(train, near.labels, test, far.labels),
+            "linear_top1": probe.accuracy(test, far.labels),
             "certified_lipschitz": certified_constants(exported).lipschitz,
         }

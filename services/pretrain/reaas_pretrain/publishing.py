@@ -22,10 +22,10 @@ from torch import Tensor
 
 from reaas_pretrain.checkpoint import Checkpoint
 from reaas_pretrain.encoder import ConvEncoder
-from reaas_pretrain.evaluate import encode, measure
-from reaas_pretrain.images import LabelledImages
+from reaas_pretrain.evaluate import Judge, encode, measure
 from reaas_pretrain.onnx_graph import encoder_onnx, run_onnx
 from reaas_pretrain.recipe import Recipe, parse_recipe
+from reaas_pretrain.versions import next_version, published_as, read_manifest
 
 ONNX_TOLERANCE = 1e-4
 """Largest difference from torch that export accepts, relative to the largest feature: float32
@@ -79,40 +79,48 @@ def trained_encoder(checkpoint: Checkpoint) -> tuple[Recipe, ConvEncoder]:
 def publish(
     run: Path,
     models: Path,
-    version: str,
     typical: Tensor,
-    train: LabelledImages,
-    test: LabelledImages,
+    judge: Judge | None,
+    version: str | None = None,
     *,
     replace: bool = False,
 ) -> Published:
     """Exports, certifies, measures and publishes the encoder of `run`.
 
     `typical [n, 3, s, s]` uint8 are images of the kind it was trained on: its features are
-    standardised on them. Quality is measured on CIFAR-10 (`train`, `test`).
+    standardised on them. Quality is measured on the judge's images; without one the manifest's
+    `quality` is empty. `version` None is the next number, unless this very encoder is published
+    already: then nothing is written, and that version is the answer.
 
     Raises `PublishError` if ONNX Runtime disagrees with torch, or if the version is there already
     and `replace` is false (a published version is immutable: certificates name its digest).
     """
     checkpoint = Checkpoint.load(run)
     recipe, encoder = trained_encoder(checkpoint)
-    target = models / recipe.name / version
+    standardise(encoder, typical)
+    onnx_bytes = encoder_onnx(encoder)
+    digest = "sha256:" + hashlib.sha256(onnx_bytes).hexdigest()
+    family = models / recipe.name
+    difference = _onnx_difference(encoder, onnx_bytes, typical[:256].float() / 255)
+    before = None if version else published_as(family, digest)
+    if before:
+        return Published(family / before, digest, difference, read_manifest(family / before))
+    target = family / (version or next_version(family))
     if target.exists() and not replace:
         raise PublishError(
             f"{target} exists: published versions don't change, choose another version"
         )
-    standardise(encoder, typical)
-    onnx_bytes = encoder_onnx(encoder)
-    difference = _onnx_difference(encoder, onnx_bytes, test.images[:256].float() / 255)
     constants = certified_constants(onnx_bytes)
-    quality = asdict(measure(encoder, train, test, constants.lipschitz))
-    digest = "sha256:" + hashlib.sha256(onnx_bytes).hexdigest()
-    manifest = _manifest(recipe, checkpoint, version, digest, constants) | {
-        "quality": {"dataset": "cifar10", "train_images": len(train), "test_images": len(test)}
-        | _rounded(quality)
-    }
+    manifest = _manifest(recipe, checkpoint, target.name, digest, constants)
+    manifest["quality"] = _quality(encoder, judge, constants.lipschitz) if judge else {}
     _write(target, onnx_bytes, manifest)
     return Published(target, digest, difference, manifest)
+
+
+def _quality(encoder: ConvEncoder, judge: Judge, lipschitz: float) -> dict[str, Any]:
+    quality = asdict(measure(encoder, judge, lipschitz))
+    seen = {"train_images": len(judge.train), "test_images": len(judge.test)}
+    return {"dataset": judge.name} | seen | _rounded(quality)
 
 
 def _onnx_difference(encoder: ConvEncoder, onnx_bytes: bytes, images: Tensor) -> float:

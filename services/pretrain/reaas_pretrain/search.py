@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reaas_pretrain.evaluate import Quality, encode, measure
-from reaas_pretrain.images import LabelledImages
+from reaas_pretrain.evaluate import Judge, Quality, encode, measure
 from reaas_pretrain.recipe import Recipe, RecipeError, parse_recipe
 from reaas_pretrain.spectral import spread
 from reaas_pretrain.train import Trainer
@@ -89,7 +88,7 @@ class SearchRow:
 def search(
     base: Recipe,
     images: Tensor,
-    head: tuple[LabelledImages, LabelledImages],
+    judge: Judge,
     count: int,
     epochs: int,
     changes: tuple[Change, ...],
@@ -103,23 +102,20 @@ def search(
             change.text,
             recipe.model_copy(update={"schedule": schedule}),
             images[order[:count]],
-            head,
+            judge.head(HEAD_TRAIN, HEAD_TEST),
         )
 
 
-def _measured(
-    label: str, recipe: Recipe, images: Tensor, head: tuple[LabelledImages, LabelledImages]
-) -> SearchRow:
+def _measured(label: str, recipe: Recipe, images: Tensor, judge: Judge) -> SearchRow:
     with tempfile.TemporaryDirectory() as directory:
         trainer = Trainer(recipe, images, Path(directory))
         trainer.run()
-    train, test = head[0].head(HEAD_TRAIN), head[1].head(HEAD_TEST)
     product = float(trainer.learner.norms(REPORT_ITERATIONS).prod())
     return SearchRow(
         label,
-        product / float(spread(encode(trainer.encoder, train.images))),
+        product / float(spread(encode(trainer.encoder, judge.train.images))),
         trainer.history[-1]["loss"],
-        measure(trainer.encoder, train, test, product),
+        measure(trainer.encoder, judge, product),
     )
 
 

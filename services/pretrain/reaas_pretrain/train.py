@@ -55,7 +55,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.directory, self.data = recipe, directory, data
         self.monitor, self.watchers, self.max_seconds = monitor, watchers, max_seconds
-        self.group = group or Group()
+        self.group, self.device = group or Group(), device
         self._check_batch(len(images))
         torch.manual_seed(recipe.schedule.seed)
         self.generator = torch.Generator(device).manual_seed(recipe.schedule.seed)
@@ -121,11 +121,11 @@ class Trainer:
     def _epoch(self) -> dict[str, float]:
         start, cpu, augmenting = time.perf_counter(), time.process_time(), 0.0
         before, steps = self.seconds, list[Step]()
-        for chosen in self._batches():
+        for chosen in self.batches():
             tick = time.perf_counter()
-            views = self._views(self.images[chosen])
+            views, labels = self.draw(chosen)
             augmenting += time.perf_counter() - tick
-            steps.append(self._step(views, self.labels[chosen]))
+            steps.append(self.take(views, labels))
             self.seconds = self.group.first(before + time.perf_counter() - start)
             for watcher in self.watchers:
                 watcher.stepped(self.step, self.progress, steps[-1].loss)
@@ -152,22 +152,25 @@ class Trainer:
             **{f"sigma_{i + 1}": float(norm) for i, norm in enumerate(norms)},
         }
 
-    def _batches(self) -> Iterator[Tensor]:
-        """Own rows of every batch, as places in the images."""
+    def batches(self) -> Iterator[Tensor]:
+        """Own rows of every batch of an epoch, as places in the images."""
         size = self.recipe.schedule.batch
         order = self.chance.order(len(self.images))
         for start in range(0, len(order) - size + 1, size):
             yield self.group.rows(order[start : start + size])
 
-    def _views(self, batch: Tensor) -> list[Tensor]:
-        scaled = batch.float() / 255  # [n, 3, h, w]
+    def draw(self, chosen: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Fresh views `[n, 3, s, s]` and the labels `[n]` of images at these places."""
+        scaled = self.images[chosen].float() / 255  # [n, 3, h, w]
         views = [
             random_view(scaled, self.recipe.augmentation, self.chance)
             for _ in range(self.learner.objective.views)
         ]
-        return [view.contiguous(memory_format=torch.channels_last) for view in views]
+        laid_out = [view.contiguous(memory_format=torch.channels_last) for view in views]
+        return laid_out, self.labels[chosen]
 
-    def _step(self, views: list[Tensor], labels: Tensor) -> Step:
+    def take(self, views: list[Tensor], labels: Tensor) -> Step:
+        """One step on own rows of a batch; raises `DivergedError` if it can't be taken."""
         rate = learning_rate(self.progress, self.recipe.optimiser)
         done = self.learner.step(views, labels, rate)
         if not done.finite:

@@ -21,9 +21,10 @@ from reaas_runtime.manifest import NAME_PATTERN
 from reaas_runtime.repository import read_entry
 
 from reaas_pretrain.service.launcher import child_environment, last_words
-from reaas_pretrain.service.recipes import Catalogue
+from reaas_pretrain.service.recipes import Catalogue, image_arguments
 from reaas_pretrain.service.run import Published, Run, RunState, now
 from reaas_pretrain.service.store import TRAINING, RunStore, storage_error
+from reaas_pretrain.versions import next_version
 
 _EXPORT, _EXPORT_LOG = "export", "export.log"
 _log = structlog.get_logger("reaas.runs")
@@ -37,7 +38,7 @@ def export_command(store: RunStore, catalogue: Catalogue) -> Export:
         training = store.directory(run.id) / TRAINING
         arguments = [sys.executable, "-m", "reaas_pretrain", "export", "--run", str(training)]
         arguments += ["--models", str(repository), "--version", version]
-        return [*arguments, "--data", str(catalogue.directory(run.spec))]
+        return [*arguments, *image_arguments(run.spec, catalogue.data_root.resolve())]
 
     return command
 
@@ -106,7 +107,7 @@ class Publisher:
             if run.published is not None:
                 return run
             staging = self._store.directory(run_id) / _EXPORT
-            chosen = version or self._next_version(run.model_name)
+            chosen = version or next_version(self._models / run.model_name)
             try:
                 entry = await self._exported(run, staging, chosen)
                 return self._install(run, staging, entry)
@@ -172,12 +173,6 @@ class Publisher:
             return run
         ours = entry.manifest.digest == intended.digest
         return self._store.save(run.was_published(intended)) if ours else run
-
-    def _next_version(self, name: str) -> str:
-        numbers = [
-            int(path.name) for path in (self._models / name).glob("[0-9]*") if path.name.isdigit()
-        ]
-        return str(max(numbers, default=0) + 1)
 
     def _forget(self, run_id: str, done: asyncio.Task[Run]) -> None:
         del self._tasks[run_id]
