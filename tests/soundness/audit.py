@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import onnx
 import torch
 from reaas_bounds import (
     CertifiedConstants,
@@ -20,6 +22,7 @@ from reaas_bounds import (
 from torch import Tensor
 
 from tests.bounds.attack import Effort, Served, Verdict, attack_balls, attack_margins
+from tests.soundness.tally import Audit
 
 ROWS = 3
 # Radii in image space about which to ask: within one linear piece, across a few, across most.
@@ -51,30 +54,97 @@ class Questions:
         return cls(*(torch.from_numpy(part) for part in parts))
 
 
-@dataclass
-class Audit:
-    """Pairs with a radius that were attacked, and the methods of those that were beaten."""
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """Certified ``radii`` [n] for a target, R' or (normals, offsets), around the images ``x``."""
 
-    attacked: int = 0
-    beaten: list[str] = field(default_factory=list)
+    method: str
+    x: Tensor
+    target: tuple[Tensor, ...]
+    radii: Tensor
 
-    def record(self, method: Method | MarginMethod, verdict: Verdict) -> None:
-        """Count one method's pairs."""
-        self.attacked += int(verdict.attacked.sum())
-        self.beaten += [str(method)] * int(verdict.beaten.sum())
 
-    def add(self, other: Audit) -> None:
-        """Count another audit's pairs too."""
-        self.attacked += other.attacked
-        self.beaten += other.beaten
+class Examined:
+    """An encoder, and what methods certified of it: the claims that an attack has to refute.
+
+    All claims are attacked together, balls and margins apart: an attack costs by its steps.
+    """
+
+    def __init__(self, onnx_file: bytes) -> None:
+        self.network = load_network(onnx_file)
+        self.constants = certified_constants(self.network)
+        self._file = onnx_file
+        self._balls: list[Claim] = []
+        self._margins: list[Claim] = []
+
+    def drawn(self, images: int, seed: int, scales: tuple[float, ...] = SCALES) -> Questions:
+        """Questions about random images."""
+        return Questions.drawn(self.network, self.constants.lipschitz, images, seed, scales)
+
+    def ask(
+        self,
+        asked: Questions,
+        balls: Iterable[Method] = Method,
+        margins: Iterable[MarginMethod] = MarginMethod,
+    ) -> None:
+        """Certify ``asked`` by every method."""
+        for method in balls:
+            radii = ball_radii(self.network, self.constants, asked, method)
+            target = (asked.feature_radii,)
+            self._balls.append(Claim(f"ball {method.value}", asked.x, target, radii))
+        for row_method in margins:
+            radii = margin_radii(self.network, self.constants, asked, row_method)
+            rows = (asked.normals, asked.offsets)
+            self._margins.append(Claim(f"margins {row_method.value}", asked.x, rows, radii))
+
+    def ask_sets(self, asked: Questions, seed: int) -> None:
+        """Three sets of margins at once; claimed are the rows and the ball of the best one."""
+        random = np.random.default_rng(seed)
+        spread = torch.from_numpy(random.uniform(0.3, 3, (len(asked.x), 3)))  # [n, s]
+        shape = (len(asked.x), 3, ROWS, self.network.feature_dim)
+        normals = asked.normals[:, None] + 0.3 * torch.from_numpy(random.normal(size=shape))
+        offsets = asked.offsets[:, None] * spread[:, :, None]  # [n, s, m]
+        within = asked.feature_radii[:, None] * spread.flip(1)  # [n, s]
+        found = certify_margins(
+            self.network, self.constants, asked.x, normals, offsets, valid_within=within
+        )
+        radii = torch.tensor([answer.radius for answer in found], dtype=torch.float64)
+        won = torch.arange(len(found)), torch.tensor([answer.margin_set for answer in found])
+        self._margins.append(
+            Claim("sets of margins, rows", asked.x, (normals[won], offsets[won]), radii)
+        )
+        self._balls.append(Claim("sets of margins, ball", asked.x, (within[won],), radii))
+
+    def attacked(self, effort: Effort, twin: Network | None = None) -> Audit:
+        """The outcome of attacks on every claim; ``twin``: the network that the attacker has."""
+        model = onnx.load_from_string(self._file)
+        result = Audit(encoders=1, operators={node.op_type for node in model.graph.node})
+        attacker = twin or self.network
+        encoder = attacker if effort.dtype == torch.float64 else attacker.folded_float32
+        ball = partial(attack_balls, encoder, Served(self._file), effort=effort)
+        margin = partial(attack_margins, encoder, Served(self._file), effort=effort)
+        _attack(result, self._balls, ball)
+        _attack(result, self._margins, margin)
+        return result
+
+
+def _attack(result: Audit, claims: Sequence[Claim], attack: Callable[..., Verdict]) -> None:
+    """Attack ``claims`` in one batch, and record what became of each."""
+    if not claims:
+        return
+    columns = zip(*((claim.x, *claim.target, claim.radii) for claim in claims), strict=True)
+    verdict, start = attack(*(torch.cat(column) for column in columns)), 0
+    for claim in claims:
+        part = slice(start, start + len(claim.radii))
+        result.record(claim.method, verdict.of(part))
+        start = part.stop
 
 
 def audit(
-    onnx: bytes,
+    onnx_file: bytes,
     *,
     images: int = 4,
     seed: int = 0,
-    scales: tuple[float, ...] = SCALES,
     balls: Iterable[Method] = Method,
     margins: Iterable[MarginMethod] = MarginMethod,
     effort: Effort | None = None,
@@ -84,44 +154,9 @@ def audit(
 
     ``twin``: the network that the attacker works on; by default the one that is certified.
     """
-    network = load_network(onnx)
-    constants = certified_constants(network)
-    asked = Questions.drawn(network, constants.lipschitz, images, seed, scales)
-    served, attacker, effort = Served(onnx), twin or network, effort or Effort(seed=seed)
-    result = Audit()
-    for method in balls:
-        radii = ball_radii(network, constants, asked, method)
-        verdict = attack_balls(attacker, served, asked.x, asked.feature_radii, radii, effort)
-        result.record(method, verdict)
-    for row_method in margins:
-        radii = margin_radii(network, constants, asked, row_method)
-        target = (asked.normals, asked.offsets)
-        verdict = attack_margins(attacker, served, asked.x, *target, radii, effort)
-        result.record(row_method, verdict)
-    return result
-
-
-def audit_sets(onnx: bytes, *, images: int, seed: int, effort: Effort) -> Audit:
-    """Ask about three sets of margins at once, and attack the rows and the ball of the best one."""
-    network = load_network(onnx)
-    constants = certified_constants(network)
-    asked = Questions.drawn(network, constants.lipschitz, images, seed, (0.05, 0.7))
-    random = np.random.default_rng(seed)
-    spread = torch.from_numpy(random.uniform(0.3, 3, (len(asked.x), 3)))  # [n, s]
-    turned = torch.from_numpy(random.normal(size=(len(asked.x), 3, ROWS, network.feature_dim)))
-    normals = asked.normals[:, None] + 0.3 * turned  # [n, s, m, d]
-    offsets = asked.offsets[:, None] * spread[:, :, None]
-    within = asked.feature_radii[:, None] * spread.flip(1)
-    found = certify_margins(network, constants, asked.x, normals, offsets, valid_within=within)
-    radii = torch.tensor([answer.radius for answer in found], dtype=torch.float64)
-    best = torch.tensor([answer.margin_set for answer in found])
-    each, served, result = torch.arange(len(best)), Served(onnx), Audit()
-    rows = attack_margins(
-        network, served, asked.x, normals[each, best], offsets[each, best], radii, effort
-    )
-    ball = attack_balls(network, served, asked.x, within[each, best], radii, effort)
-    result.record(MarginMethod.AUTO, Verdict(rows.attacked, rows.beaten | ball.beaten))
-    return result
+    examined = Examined(onnx_file)
+    examined.ask(examined.drawn(images, seed), balls, margins)
+    return examined.attacked(effort or Effort(seed=seed), twin)
 
 
 def ball_radii(

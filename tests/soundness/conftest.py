@@ -1,20 +1,22 @@
-"""Prints how many pairs the soundness suite attacked."""
+"""Prints what the soundness suite attacked."""
 
 from __future__ import annotations
 
 import pytest
 
-ATTACKED = "attacked_pairs"
+from tests.soundness.tally import Audit
+
+AUDIT = "audit"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The sum over all tests that recorded a number of pairs, of all workers."""
-    reports = terminalreporter.stats.get("passed", [])
-    counts = [
-        value
-        for report in reports
-        for name, value in getattr(report, "user_properties", [])
-        if name == ATTACKED
-    ]
-    if counts:
-        terminalreporter.write_line(f"soundness suite: {sum(counts):,} pairs attacked, none beaten")
+    """The sum over all tests that recorded an audit, of all workers, passed or failed."""
+    total = Audit()
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for name, value in getattr(report, "user_properties", []):
+                if name == AUDIT:
+                    total.add(Audit.of(value))
+    if total.encoders:
+        for line in total.lines():
+            terminalreporter.write_line(line)
