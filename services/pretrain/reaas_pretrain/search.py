@@ -28,7 +28,13 @@ class Change:
     """What differs from the base recipe: lines of a recipe with dotted keys, parted by `;`."""
 
     text: str
-    """As `contrast.temperature = 0.1; schedule.batch = 512`. `augmentation = {}`: all defaults."""
+    """As `contrast.temperature = 0.1; schedule.batch = 512`. `augmentation = {}`: all defaults;
+    empty: nothing changes."""
+
+    @property
+    def label(self) -> str:
+        """What the table says."""
+        return self.text or "as it is"
 
     def applied(self, base: Recipe) -> Recipe:
         """The base recipe with these values changed; `RecipeError` names what is wrong."""
@@ -49,7 +55,9 @@ class Change:
             ) from error
 
 
+AS_IT_IS = Change("")
 SPECTRAL_CHANGES = (
+    AS_IT_IS,
     Change("spectral.weight = 0.0"),
     Change("spectral.weight = 0.1"),
     Change("spectral.weight = 0.3"),
@@ -58,10 +66,10 @@ SPECTRAL_CHANGES = (
     Change("contrast.temperature = 0.1"),
     Change("augmentation = {}"),
 )
-"""One change at a time from the recipe; its own weight is among them, to compare with."""
+"""One change at a time from the recipe."""
 ORTHOGONAL_CHANGES = (
+    AS_IT_IS,
     Change("contrast.temperature = 3.0"),
-    Change("contrast.temperature = 20.0"),
     Change("contrast.temperature = 100.0"),
     Change("encoder.offset = 0.0"),
     Change("encoder.offset = 2.0"),
@@ -99,7 +107,7 @@ def search(
         recipe = change.applied(base)
         schedule = recipe.schedule.model_copy(update={"epochs": epochs})
         yield _measured(
-            change.text,
+            change.label,
             recipe.model_copy(update={"schedule": schedule}),
             images[order[:count]],
             judge.head(HEAD_TRAIN, HEAD_TEST),
