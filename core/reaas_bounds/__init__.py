@@ -10,8 +10,10 @@ included.
 """
 
 from reaas_bounds.constants import CertifiedConstants, certified_constants
+from reaas_bounds.device import prepare_device
 from reaas_bounds.errors import (
     BoundsError,
+    DeviceError,
     InvalidModelError,
     InvalidQueryError,
     UnsupportedOperatorError,
@@ -33,6 +35,7 @@ __all__ = [
     "CertifiedConstants",
     "CertifiedMargin",
     "CertifiedRadius",
+    "DeviceError",
     "InvalidModelError",
     "InvalidQueryError",
     "LinearOp",
@@ -48,4 +51,5 @@ __all__ = [
     "certify_ball",
     "certify_margins",
     "load_network",
+    "prepare_device",
 ]

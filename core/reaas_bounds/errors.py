@@ -3,7 +3,8 @@
 BoundsError
 ├── InvalidModelError          the file is no encoder this engine can describe
 │   └── UnsupportedOperatorError   it uses an operator that has no bound here
-└── InvalidQueryError          inputs, radii or options that make no sense
+├── InvalidQueryError          inputs, radii or options that make no sense
+└── DeviceError                bounds cannot be computed on the device asked for
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ class UnsupportedOperatorError(InvalidModelError):
         super().__init__(f"node {node!r} uses {operator}, which has no certified bound")
         self.node = node
         self.operator = operator
+
+
+class DeviceError(BoundsError):
+    """There is no such device here, or its arithmetic is not what bounds assume."""
 
 
 class InvalidQueryError(BoundsError):

@@ -171,8 +171,11 @@ def sets_around(
         # Both features of a row have its float32 error.
         off = 2 * row_errors[index].view_as(units)  # [s, m]
         left = torch.where(free, units, (units - off) - _DIVISION * (units.abs() + off))
-        point = Point(network, constants, inputs[index : index + 1], float(errors[index]))
-        each = zip(row, left.tolist(), margins.within[index].tolist(), strict=True)
+        image = inputs[index : index + 1].to(network.device)
+        point = Point(network, constants, image, float(errors[index]))
+        each = zip(
+            row.to(network.device), left.tolist(), margins.within[index].tolist(), strict=True
+        )
         around.append([MarginSet(point, *one) for one in each])
     return around
 

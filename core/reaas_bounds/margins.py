@@ -184,7 +184,7 @@ class _Search:
         point, search = limits.margins.point, self.options.search
         within = torch.tensor([limits.margins.within], dtype=torch.float64)
         (found,) = certify_ball(
-            point.network, point.constants, point.x, within, Method.LOCAL, search, self.stop
+            point.network, point.constants, point.x.cpu(), within, Method.LOCAL, search, self.stop
         )
         self.steps += found.steps
         self.finished = self.finished and found.converged

@@ -18,9 +18,9 @@ from reaas_bounds.rounding import float32_error_at
 class Pairs:
     """(Image, feature radius) pairs with what their features may move.
 
-    ``inputs`` [n, C, h, w]; ``allowance`` [n] = R' less the float32 error of both features at
-    r = 0; every unit of r takes ``slope`` more. ``lipschitz`` [n]: the radius that the constant
-    alone certifies; ``constant``: the constant itself.
+    ``inputs`` [n, C, h, w], on the network's device; ``allowance`` [n] = R' less the float32 error
+    of both features at r = 0; every unit of r takes ``slope`` more. ``lipschitz`` [n]: the radius
+    that the constant alone certifies; ``constant``: the constant itself.
     """
 
     network: Network
@@ -43,7 +43,7 @@ class Pairs:
         constant, slope = constants.lipschitz, constants.float32_slope
         radii = [rounded_down(a / (constant + slope)) for a in allowance.tolist()]
         closed = torch.tensor(radii, dtype=torch.float64)
-        return cls(network, inputs, allowance, closed, constant, slope)
+        return cls(network, inputs.to(network.device), allowance, closed, constant, slope)
 
     def allowed(self, radii: Tensor) -> Tensor:
         """How far the exact feature may move within ``radii`` [n]."""
@@ -52,5 +52,6 @@ class Pairs:
     def select(self, pairs: Sequence[int]) -> Pairs:
         """Some of the pairs."""
         kept = torch.tensor(pairs, dtype=torch.long)
-        parts = (self.inputs[kept], self.allowance[kept], self.lipschitz[kept])
+        inputs = self.inputs[kept.to(self.inputs.device)]
+        parts = (inputs, self.allowance[kept], self.lipschitz[kept])
         return Pairs(self.network, *parts, self.constant, self.slope)

@@ -9,6 +9,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from reaas_bounds.device import CPU
 from reaas_bounds.errors import InvalidQueryError
 from reaas_bounds.graph.network import Network
 
@@ -82,6 +83,8 @@ def check_query(network: Network, inputs: Tensor, feature_radii: Tensor) -> None
         )
     if inputs.dtype != torch.float64 or feature_radii.dtype != torch.float64:
         raise InvalidQueryError("inputs", "images and radii must be float64")
+    if inputs.device != CPU or feature_radii.device != CPU:
+        raise InvalidQueryError("inputs", "must be on the CPU, wherever the network is")
     if not bool(inputs.isfinite().all()):
         raise InvalidQueryError("inputs", "hold values that are not finite")
     if not bool((feature_radii.isfinite() & (feature_radii >= 0)).all()):

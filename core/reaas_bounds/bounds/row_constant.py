@@ -42,7 +42,7 @@ def row_constants(network: Network, rows: Tensor) -> Tensor:
     """
     known = reach(network)
     sizes: dict[int, Tensor] = {}
-    total = torch.zeros(len(rows), dtype=torch.float64)
+    total = rows.new_zeros(len(rows))
 
     def meet(index: int, pulled: Tensor, worst: Tensor, budget: float) -> None:
         sizes[index] = pulled.flatten(1).norm(dim=1)  # [m]

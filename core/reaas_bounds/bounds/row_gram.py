@@ -64,7 +64,8 @@ class RowGrams:
     @classmethod
     def of(cls, network: Network) -> RowGrams:
         """Pull every coordinate of the feature back, once."""
-        basis, known = torch.eye(network.feature_dim, dtype=torch.float64), reach(network)
+        basis = torch.eye(network.feature_dim, dtype=torch.float64, device=network.device)
+        known = reach(network)
         grams: list[Tensor] = []
         sizes: dict[int, Tensor] = {}
 

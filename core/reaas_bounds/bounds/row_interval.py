@@ -20,7 +20,7 @@ def ibp_rows(centre: Centre, rows: Tensor, radius: float) -> Tensor:
     affine map and the row are one row p, so the bound is ``sum_j max(p_j l_j, p_j u_j)`` over the
     intervals that the map reads; where it reads the image, ``||p|| r``. ``centre`` is of one image.
     """
-    graph, radii = centre.graph, torch.tensor([radius], dtype=torch.float64)
+    graph, radii = centre.graph, rows.new_tensor([radius])
     last = len(graph.nodes) - 1
     node = graph.nodes[last]
     values, sizes, source, window = rows.reshape(len(rows), *node.shape), rows.abs(), last, None
@@ -51,7 +51,7 @@ def crown_row_bounds(centre: Centre, rows: Tensor, radius: float) -> Tensor:
     Theorem: that of ``crown_bound``. The row is pulled back through the lines as it is, so that its
     coordinates are bounded together; it has no 2-norm to lose anything in.
     """
-    graph, radii = centre.graph, torch.tensor([radius], dtype=torch.float64)
+    graph, radii = centre.graph, rows.new_tensor([radius])
     last = len(graph.nodes) - 1
     shaped = rows.reshape(len(rows), *graph.nodes[last].shape)
     found = relaxed(centre, radii)

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reaas_bounds.device import CPU, prepare_device
 from reaas_bounds.errors import InvalidQueryError
-from reaas_bounds.graph.folding import fold, relocated
+from reaas_bounds.graph.folding import Folded, fold, relocated
 from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.lowering import lower
 from reaas_bounds.graph.maps import Replication, Rescaling
@@ -70,13 +71,21 @@ class Network:
         folded: the same function with affine chains merged (bounds).
         folded_position: index in ``folded`` of those nodes of ``executed`` that survive there.
         norms: certified norms of its maps, remembered; shared by all sizes of one model.
+        device: where ``folded`` is and bounds are computed; norms and the rounding analysis stay on
+            the CPU.
     """
 
-    def __init__(self, executed: Graph, norms: OperatorNorms) -> None:
+    def __init__(
+        self,
+        executed: Graph,
+        norms: OperatorNorms,
+        folded: Folded | None = None,
+        device: torch.device = CPU,
+    ) -> None:
         self.executed = executed
-        folded = fold(executed)
+        folded = folded or fold(executed)
         self.folded, self.folded_position = folded.graph, folded.position
-        self.norms = norms
+        self.norms, self.device = norms, device
         self._row_norms: dict[int, Tensor] = {}
 
     @property
@@ -104,7 +113,7 @@ class Network:
         if index not in self._row_norms:
             node = self.folded.nodes[index]
             assert isinstance(node, Affine)
-            self._row_norms[index] = row_norms(node.linear)
+            self._row_norms[index] = row_norms(node.linear.origin).to(self.device)
         return self._row_norms[index]
 
     @cached_property
@@ -117,6 +126,20 @@ class Network:
     def forward(self, x: Tensor) -> Tensor:
         """Features [n, d] of images ``x`` [n, C, H, W], float64 in [0,1] units."""
         return self.folded.forward(x)
+
+    def to(self, device: torch.device | str) -> Network:
+        """The same encoder with its bounds computed on ``device``; questions stay on the CPU.
+
+        For CUDA it changes settings of this process: see ``prepare_device``.
+
+        Raises:
+            DeviceError: there is no such device, or its arithmetic is not what bounds assume.
+        """
+        place = prepare_device(device)
+        if place == self.device:
+            return self
+        folded = Folded(self.folded.to(place), self.folded_position)
+        return Network(self.executed, self.norms, folded, place)
 
     def with_input(self, ops: Sequence[LinearOp]) -> Network:
         """The encoder with linear ``ops`` (first applied first) in front.
@@ -131,7 +154,9 @@ class Network:
         for op in reversed(ops):
             maps.insert(0, op.before(shape))
             shape = maps[0].input_shape
-        return Network(_prepended(self.executed, maps), self.norms) if maps else self
+        if not maps:
+            return self
+        return Network(_prepended(self.executed, maps), self.norms).to(self.device)
 
 
 def _prepended(graph: Graph, maps: Sequence[LinearMap]) -> Graph:

@@ -35,8 +35,8 @@ EXACT_FACTORS = 4
 class OperatorNorms:
     """Upper bounds of norms of linear maps and of their products; deterministic.
 
-    Remembers what it computed: networks that share layers (the same model at another input size)
-    share one of these.
+    Remembers what it computed: networks that share layers (the same model at another input size,
+    or on another device) share one of these. Norms are computed on the CPU, of the maps' origins.
     """
 
     def __init__(self) -> None:
@@ -50,12 +50,14 @@ class OperatorNorms:
         ``EXACT_SIDE``; otherwise the product of the norms of its factors, where a convolution is
         bounded by its circular extension.
         """
+        maps = tuple(linear.origin for linear in maps)
         if maps not in self._known:
             self._known[maps] = self._bound(maps)
         return self._known[maps]
 
     def of_absolute(self, linear: LinearMap) -> float:
         """Bound of ``|| |W| ||_2``, entrywise absolute values (rounding analysis)."""
+        linear = linear.origin
         if linear not in self._absolute:
             factors = linear.absolute().parts
             self._absolute[linear] = math.prod(_nonnegative_norm(part) for part in factors)
