@@ -30,6 +30,8 @@ class Cluster:
     asked: list[tuple[str, str]] = field(default_factory=list)
     refuse: int | None = None
     """Status that everything is answered with."""
+    nodes_answer: bool = True
+    """Whether kubelets give the API server the pods' logs."""
 
     def begin_pod(self, job: str, name: str, log: str = "") -> None:
         """The job controller makes a pod of the first node."""
@@ -66,6 +68,11 @@ class Cluster:
             ]
         }
 
+    def end_pods(self, job: str) -> None:
+        """The last pod of a job that is being deleted is gone, and so is the job."""
+        assert "deletionTimestamp" in self.jobs[job]["metadata"]
+        del self.jobs[job]
+
     def answer(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
         """Status and JSON (or text) of one request."""
         url = urlsplit(target)
@@ -83,6 +90,8 @@ class Cluster:
             case "GET", ["api", "v1", "namespaces", _, "pods"]:
                 return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._select(query)}
             case "GET", ["api", "v1", "namespaces", _, "pods", name, "log"]:
+                if not self.nodes_answer:
+                    return 500, _status(500, "dial tcp 10.0.0.7:10250: connect: connection refused")
                 if self.logs[name] == "":
                     return 400, _status(400, "container is waiting to start: ContainerCreating")
                 return 200, self.logs[name]
@@ -102,13 +111,11 @@ class Cluster:
         return (200, job) if job else (404, _status(404, "NotFound"))
 
     def _delete(self, name: str, query: dict[str, list[str]]) -> tuple[int, Any]:
-        """Foreground: the job is there until its pods are; without a grace they are gone."""
+        """Foreground: the job is there until its pods are gone, whatever grace is asked for."""
         if name not in self.jobs:
             return 404, _status(404, "NotFound")
         assert query["propagationPolicy"] == ["Foreground"]
         self.jobs[name]["metadata"]["deletionTimestamp"] = TIME.format(40)
-        if query.get("gracePeriodSeconds") == ["0"]:
-            del self.jobs[name]
         return 200, _status(200, "")
 
     def _select(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:

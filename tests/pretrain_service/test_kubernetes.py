@@ -83,7 +83,7 @@ async def job_of(cluster: Cluster, run: pb.Run) -> str:
     ],
 )
 def test_the_job_is_valid_and_restricted(settings: KubernetesSettings) -> None:
-    made = job(RUN, settings, max_restarts=3)
+    made = job(RUN, settings, max_restarts=3, grace_s=10.0)
     kubernetes_validate.validate(made, "1.32", strict=True)
     spec, pod = made["spec"], made["spec"]["template"]["spec"]
     [container] = pod["containers"]
@@ -206,6 +206,17 @@ async def test_a_failed_job_says_why(house: Path, cluster: Cluster) -> None:
         )
 
 
+async def test_a_run_ends_though_its_node_is_gone(house: Path, cluster: Cluster) -> None:
+    """Nobody can read the pod's log any more; how the job ended is known all the same."""
+    async with service(house, launcher="kubernetes") as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        cluster.begin_pod(name, "pod-1", "epoch 1\n")
+        cluster.nodes_answer = False
+        cluster.end_job(name, "Complete", "CompletionsReached")
+        assert (await ended(stub, run.id)).state == pb.RUN_STATE_SUCCEEDED
+
+
 async def test_cancelling_deletes_the_job(house: Path, cluster: Cluster) -> None:
     """The run is cancelled when the job is gone, which it is when its pods are."""
     async with service(house, launcher="kubernetes", cancel_grace_s=0.3) as (_, stub):
@@ -216,6 +227,9 @@ async def test_cancelling_deletes_the_job(house: Path, cluster: Cluster) -> None
             while "deletionTimestamp" not in cluster.jobs[name]["metadata"]:
                 await asyncio.sleep(0.01)
         assert (await get(stub, run.id)).cancelling
+        grace = cluster.jobs[name]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert grace == 1, "the kubelet kills after the grace of the settings"
+        cluster.end_pods(name)
         assert (await ended(stub, run.id)).state == pb.RUN_STATE_CANCELLED
         assert not cluster.jobs
 
@@ -282,7 +296,13 @@ async def test_a_cluster_that_refuses_a_job_is_asked_again(
 def test_making_a_job_twice_is_one_job(house: Path, cluster: Cluster) -> None:
     config.load_kube_config()  # type: ignore[no-untyped-call]
     with client.ApiClient() as api:
-        launcher = KubernetesLauncher(_NoStore(), api, KubernetesSettings(), 3)  # type: ignore[arg-type]
+        launcher = KubernetesLauncher(
+            _NoStore(),  # type: ignore[arg-type]
+            api,
+            KubernetesSettings(),
+            max_restarts=3,
+            grace_s=10.0,
+        )
         launcher.start(RUN)
         launcher.start(RUN)
         assert list(cluster.jobs) == [job_name(RUN.id)]
@@ -290,6 +310,7 @@ def test_making_a_job_twice_is_one_job(house: Path, cluster: Cluster) -> None:
         with pytest.raises(LaunchError, match="still being deleted"):
             launcher.start(RUN)
         launcher.stop(RUN, force=True)
+        cluster.end_pods(job_name(RUN.id))
         launcher.stop(RUN, force=True)
 
 
@@ -330,5 +351,6 @@ def test_a_real_api_server_takes_the_job() -> None:
     with client.ApiClient() as api:
         settings = KubernetesSettings(namespace="default", nodes=2, gpus_per_node=1)
         batch: Any = client.BatchV1Api(api)
-        made = batch.create_namespaced_job("default", job(RUN, settings, 3), dry_run="All")
+        body = job(RUN, settings, max_restarts=3, grace_s=10.0)
+        made = batch.create_namespaced_job("default", body, dry_run="All")
         assert made.metadata.name == job_name(RUN.id)

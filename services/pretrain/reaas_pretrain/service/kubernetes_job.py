@@ -6,6 +6,7 @@ one goes on from the checkpoint. Pods that are evicted do not count as failures.
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,8 +31,13 @@ def job_name(run_id: str) -> str:
     return f"reaas-pretrain-{run_id}"
 
 
-def job(run: Run, settings: KubernetesSettings, max_restarts: int) -> dict[str, Any]:
-    """The Job of `run` as the API server takes it."""
+def job(
+    run: Run, settings: KubernetesSettings, *, max_restarts: int, grace_s: float
+) -> dict[str, Any]:
+    """The Job of `run` as the API server takes it.
+
+    Its pods are killed `grace_s` seconds, and at least one, after they were asked to end.
+    """
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -56,7 +62,10 @@ def job(run: Run, settings: KubernetesSettings, max_restarts: int) -> dict[str, 
                 ]
             },
             "ttlSecondsAfterFinished": settings.ttl_s,
-            "template": {"metadata": {"labels": _labels(run)}, "spec": _pod(run, settings)},
+            "template": {
+                "metadata": {"labels": _labels(run)},
+                "spec": _pod(run, settings, grace_s),
+            },
         },
     }
 
@@ -74,10 +83,12 @@ def command(run: Run, settings: KubernetesSettings) -> list[str]:
     return ["/bin/sh", "-c", _RESUME, "train", *torchrun, "--out", f"{_RUN_DIR}/{TRAINING}"]
 
 
-def _pod(run: Run, settings: KubernetesSettings) -> dict[str, Any]:
+def _pod(run: Run, settings: KubernetesSettings, grace_s: float) -> dict[str, Any]:
     return {
         # A pod that failed stays to be read; the Job makes another one.
         "restartPolicy": "Never",
+        # With 0 a pod would be gone from the API server before its processes are.
+        "terminationGracePeriodSeconds": max(1, math.ceil(grace_s)),
         "subdomain": settings.subdomain,
         "tolerations": _tolerations(settings),
         "automountServiceAccountToken": False,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from reaas_runtime import ConfigurationError
@@ -30,6 +31,8 @@ _OUTPUT_EVERY_S = 5.0
 _LONGEST_OUTPUT = 4 << 20
 _NOT_FOUND, _CONFLICT, _BAD_REQUEST = 404, 409, 400
 
+_log = structlog.get_logger("reaas.runs")
+
 
 class KubernetesLauncher:
     """Runs as Indexed Jobs; they go on while the service is away."""
@@ -42,18 +45,21 @@ class KubernetesLauncher:
         store: RunStore,
         api: client.ApiClient,
         settings: KubernetesSettings,
+        *,
         max_restarts: int,
+        grace_s: float,
     ) -> None:
         self._store = store
         # The generated classes' annotations forbid plain objects, and say that all may be None.
         self._batch: Any = client.BatchV1Api(api)
         self._core: Any = client.CoreV1Api(api)
-        self._settings, self._max_restarts = settings, max_restarts
+        self._settings = settings
+        self._max_restarts, self._grace_s = max_restarts, grace_s
         self._copied_at: dict[str, float] = {}
 
     def start(self, run: Run) -> None:
         """As `Launcher.start`."""
-        body = job(run, self._settings, self._max_restarts)
+        body = job(run, self._settings, max_restarts=self._max_restarts, grace_s=self._grace_s)
         with _asking("its job cannot be made"):
             try:
                 self._batch.create_namespaced_job(
@@ -85,18 +91,15 @@ class KubernetesLauncher:
         return None
 
     def stop(self, run: Run, *, force: bool) -> None:
-        """As `Launcher.stop`."""
-        # Foreground: the job is there until its pods are gone, so that no two attempts meet.
-        options: dict[str, Any] = {"propagation_policy": "Foreground"}
-        if force:
-            options["grace_period_seconds"] = 0
+        """As `Launcher.stop`; `force` adds nothing: kubelets kill what outlives the pods' grace."""
         with _asking("its job cannot be deleted"):
             try:
                 self._batch.delete_namespaced_job(
                     job_name(run.id),
                     self._settings.namespace,
+                    # The job is there until its pods are gone, so that no two attempts meet.
+                    propagation_policy="Foreground",
                     _request_timeout=_TIMEOUT_S,
-                    **options,
                 )
             except ApiException as error:
                 if error.status != _NOT_FOUND:
@@ -131,7 +134,11 @@ class KubernetesLauncher:
             del self._copied_at[run.id]
 
     def _log_of(self, pod: str) -> list[str]:
-        """Whole lines that a pod has printed; none while its container is being made."""
+        """Whole lines that a pod has printed; none while its container is being made.
+
+        None either where its node does not answer: output is for people, and must not keep the
+        service from seeing how the job ended.
+        """
         try:
             response = self._core.read_namespaced_pod_log(
                 pod,
@@ -141,10 +148,10 @@ class KubernetesLauncher:
                 _preload_content=False,
                 _request_timeout=_TIMEOUT_S,
             )
-        except ApiException as error:
-            if error.status in (_BAD_REQUEST, _NOT_FOUND):
-                return []
-            raise
+        except (ApiException, HTTPError) as error:
+            if getattr(error, "status", None) not in (_BAD_REQUEST, _NOT_FOUND):
+                _log.warning("log of a pod cannot be read", pod=pod, why=str(error))
+            return []
         text: str = response.data.decode(errors="replace")
         return text[: text.rfind("\n") + 1].splitlines(keepends=True)
 
@@ -174,7 +181,13 @@ def connect(settings: PretrainSettings, store: RunStore) -> KubernetesLauncher:
             f"launcher is kubernetes, but there is no cluster: {error}; run in a pod with a "
             "service account, or set KUBECONFIG"
         ) from error
-    return KubernetesLauncher(store, client.ApiClient(), settings.kubernetes, settings.max_restarts)
+    return KubernetesLauncher(
+        store,
+        client.ApiClient(),
+        settings.kubernetes,
+        max_restarts=settings.max_restarts,
+        grace_s=settings.cancel_grace_s,
+    )
 
 
 def _load_config() -> None:
