@@ -19,12 +19,14 @@ Chosen = NDArray[np.intp]
 Ask = Callable[[AsyncClient, ModelRef, Chosen], Coroutine[None, None, Radii]]
 
 
-def ask_balls(asked: Questions, feature_radius: float, method: str) -> Ask:
-    """Balls of one R'."""
+def ask_balls(asked: Questions, feature_radius: float, method: str, tolerance: float = 0.0) -> Ask:
+    """Balls of one R'; ``tolerance`` of the search, 0: the service's own."""
     radii = np.full(BATCH, feature_radius)
 
     async def ask(client: AsyncClient, ref: ModelRef, chosen: Chosen) -> Radii:
-        return await client.perturb(asked.images[chosen], radii, ref, method)
+        return await client.perturb(
+            asked.images[chosen], radii, ref, method, relative_tolerance=tolerance
+        )
 
     return ask
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from reaas_bounds import MarginMethod, Method
 
 from evaluation.bench_f2i.__main__ import main
+from evaluation.bench_f2i.targets import FINE
 from tests.support.models import conv_encoder, publish
 
 NO_DATA = {"DATA": None, "REAAS_DATA": None}
@@ -32,7 +34,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of a run on scikit-learn's digits, and its markdown under "markdown"."""
     root, out = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("bench")
     publish(root, conv_encoder())
-    arguments = {"--models": root, "--images": 4, "--budget": 0.5, "--load": 0.2, "--out": out}
+    arguments = {"--models": root, "--images": 4, "--budget": 0.2, "--load": 0.1, "--out": out}
     words = [str(part) for pair in arguments.items() for part in pair]
     result = CliRunner().invoke(main, words, env=NO_DATA)
     assert result.exit_code == 0, result.output
@@ -46,7 +48,8 @@ def test_a_run_measures_every_method_on_every_target(found: dict[str, Any]) -> N
     rows = found["rows"]
     asked = {(row["target"], row["method"]) for row in rows}
     balls = {f"ball p{p}" for p in (10, 50, 90)}
-    assert asked == {(ball, method.value) for ball in balls for method in Method} | {
+    of_balls = [*(method.value for method in Method), FINE]
+    assert asked == {(ball, name) for ball in balls for name in of_balls} | {
         ("margins", method.value) for method in MarginMethod
     }
     for row in rows:
@@ -69,6 +72,8 @@ def test_the_report_says_where_and_with_what_it_was_made(found: dict[str, Any]) 
     text = found["markdown"]
     assert f"{found['date'][:10]}, " in text
     assert text.count("| lipschitz |") == 4
+    (verdict,) = re.findall(r"^AUTO below a single method: .*", text, re.MULTILINE)
+    assert "ball" not in verdict  # AUTO for margins leaves CROWN out
 
 
 def test_an_unknown_model_and_a_missing_data_set_are_named(
