@@ -49,6 +49,17 @@ class Structure:
         device = self.columns.device
         return torch.from_numpy(readers).to(device), torch.from_numpy(weights).to(device)
 
+    def channels(self, pixels: int) -> Tensor | None:
+        """The channels [k, channels] that each reads, if all ``pixels`` of a plane are alike."""
+        if self.inputs % pixels or self.columns.shape[1] % pixels:
+            return None
+        columns = self.columns.unflatten(1, (-1, pixels))  # [k, channels, pixels]
+        used = torch.from_numpy(self.used).to(columns.device).view(columns.shape)
+        read = columns // pixels * used
+        pixel = torch.arange(pixels, device=columns.device)
+        alike = (columns % pixels == pixel) & (read == read[..., :1]) & used[..., :1]
+        return read[..., 0] if bool((alike | ~(used | used[..., :1])).all()) else None
+
     def to(self, device: torch.device) -> Structure:
         """The same tables on ``device``."""
         if self.columns.device == device:
@@ -101,9 +112,26 @@ class Sparse(LinearMap):
         return scipy.sparse.csr_array((entries, places), shape=shape)
 
     def apply(self, x: Tensor) -> Tensor:
-        """Gather and add: elementwise, so that no bit depends on the batch."""
-        found = _gather(x.flatten(1), self.structure.columns, self.weight)
-        return found.reshape(len(x), *self.output_shape)
+        """Gather and add: elementwise, so that no bit depends on the batch.
+
+        Whole planes at once where all pixels are alike: memory is then read in its order.
+        """
+        if self._planes is None:
+            found = _gather(x.flatten(1), self.structure.columns, self.weight)
+            return found.reshape(len(x), *self.output_shape)
+        channels, weight = self._planes
+        return _gather(x.flatten(2), channels, weight).reshape(len(x), *self.output_shape)
+
+    @cached_property
+    def _planes(self) -> tuple[Tensor, Tensor] | None:
+        """Channels [k, o] and weights [k, o, 1], if the map treats all pixels alike."""
+        shapes = self.input_shape, self.output_shape
+        if any(len(shape) != 3 for shape in shapes) or shapes[0][1:] != shapes[1][1:]:
+            return None
+        pixels = math.prod(self.input_shape[1:])
+        channels, weight = self.structure.channels(pixels), self.weight.unflatten(1, (-1, pixels))
+        alike = channels is not None and bool((weight == weight[..., :1]).all())
+        return (channels, weight[..., :1].contiguous()) if alike and channels is not None else None
 
     def pull(self, rows: Tensor, window: Window | None) -> tuple[Tensor, Window | None]:
         """The transposed gather; of windowed rows only the box that is not zero is kept."""
@@ -130,9 +158,9 @@ class Sparse(LinearMap):
 
 
 def _gather(flat: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
-    total = flat[:, columns[0]] * weight[0]
+    total = flat.index_select(1, columns[0]).mul_(weight[0])
     for column, factor in zip(columns[1:], weight[1:], strict=True):
-        total = total + flat[:, column] * factor
+        total.add_(flat.index_select(1, column).mul_(factor))
     return total
 
 
