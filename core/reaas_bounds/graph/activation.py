@@ -47,8 +47,8 @@ class Entrywise(ABC):
     def to(self, device: torch.device) -> Entrywise:
         """The same with parameters on another device."""
         moved = copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
+        for name in ("low", "high", *vars(self)):
+            if isinstance(value := getattr(self, name), Tensor):
                 setattr(moved, name, value.to(device))
         return moved
 
