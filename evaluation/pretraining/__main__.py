@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 from reaas import Client, Method, ModelInfo, ReaasError
-from reaas.compare import Bench, MeterMismatchError, Meters, client_ids
+from reaas.compare import Bench, CompareConfig, MeterMismatchError, Meters, client_ids
 from reaas.datasets import NAMES, Dataset, DatasetError, load
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
 from evaluation.interrupt import stop_on_signals
+from evaluation.pretraining.baseline import Baselines, measure_baselines
 from evaluation.pretraining.cell import Cell, measure
 from evaluation.pretraining.plot import write_plots
 from evaluation.pretraining.report import Encoder, Report
-from evaluation.pretraining.settings import IMAGES_SEED, Baseline, Settings
+from evaluation.pretraining.settings import IMAGES_SEED, LOOSE, Baseline, Settings
 from evaluation.pretraining.store import CellStore
-from evaluation.pretraining.table import cell_summary, markdown, tables
+from evaluation.pretraining.table import baselines_summary, cell_summary, markdown, tables
 from evaluation.progress import progress_on
 from evaluation.services import ServiceError, Services, running_services
 
@@ -55,21 +58,15 @@ _BALL_METHODS = [str(method) for method in Method if method is not Method.ENVELO
 )
 @click.option(
     "--seaas-test",
-    default=20,
+    default=100,
     type=click.IntRange(min=0),
     help="SEaaS: testing images, n0 + n queries each for every sigma; 0: no SEaaS.",
-)
-@click.option(
-    "--seaas-seeds",
-    default=1,
-    type=click.IntRange(min=0),
-    help="SEaaS: on this many of the seeds; its training copies are 25 queries an image.",
 )
 @click.option(
     "--sigma",
     "sigmas",
     multiple=True,
-    default=(0.25, 0.5, 1.0),
+    default=(0.25, 0.5, 0.75, 1.0),
     type=click.FloatRange(min=0.0, min_open=True),
     help="SEaaS: noise level on pixels in [0,1]; several times.",
 )
@@ -77,7 +74,13 @@ _BALL_METHODS = [str(method) for method in Method if method is not Method.ENVELO
     "--f2i-method",
     type=click.Choice(_BALL_METHODS),
     default=str(Method.AUTO),
-    help="Bound behind F2IPerturb for balls. AUTO is slow on encoders of a large constant.",
+    help="Bound behind F2IPerturb for balls.",
+)
+@click.option(
+    "--loose-f2i-method",
+    type=click.Choice(_BALL_METHODS),
+    default=str(Method.LOCAL),
+    help=f"The same for encoders with a constant above {LOOSE:g}, on which AUTO takes seconds.",
 )
 @click.option(
     "--margin-f2i-method",
@@ -103,17 +106,18 @@ def main(
     seeds: int,
     seaas_samples: int,
     seaas_test: int,
-    seaas_seeds: int,
     sigmas: tuple[float, ...],
     f2i_method: str,
+    loose_f2i_method: str,
     margin_f2i_method: str,
     models: Path,
     out: Path,
 ) -> None:
     """Certifies classifiers on every encoder; a run that was cut off goes on where it was."""
-    seaas = Baseline(seaas_samples, seaas_test, sigmas) if seaas_test and seaas_seeds else None
-    settings = Settings(test, train, f2i_method, margin_f2i_method, seaas)
-    plan = Plan(settings, data, datasets, encoders, tuple(range(1, seeds + 1)), seaas_seeds)
+    classifiers = tuple(range(1, seeds + 1))
+    seaas = Baseline(seaas_samples, seaas_test, train, sigmas, classifiers) if seaas_test else None
+    settings = Settings(test, train, f2i_method, margin_f2i_method)
+    plan = Plan(settings, loose_f2i_method, seaas, data, datasets, encoders, classifiers)
     console = Console(highlight=False)
     stop_on_signals()
     try:
@@ -137,15 +141,18 @@ class Plan:
     """What a run measures: the product of encoders, data sets and seeds."""
 
     settings: Settings
+    loose_f2i_method: str
+    baseline: Baseline | None
     data: Path | None
     datasets: tuple[str, ...]
     encoders: tuple[str, ...]
     seeds: tuple[int, ...]
-    seaas_seeds: int
 
-    def settings_of(self, seed: int) -> Settings:
-        """Of one seed: without SEaaS on those where it is not wanted."""
-        return self.settings if seed <= self.seaas_seeds else replace(self.settings, seaas=None)
+    def settings_of(self, info: ModelInfo) -> Settings:
+        """Of one encoder."""
+        if info.constants.lipschitz <= LOOSE:
+            return self.settings
+        return replace(self.settings, f2i_method=self.loose_f2i_method)
 
     def load(self, name: str) -> Dataset:
         """The images, the same for all encoders and seeds. Raises DatasetError."""
@@ -158,22 +165,26 @@ class Plan:
             seed=IMAGES_SEED,
         )
 
+    def clients(self) -> list[str]:
+        """The client ids of all rows."""
+        config = self.settings.compare_config("any", self.seeds[0])
+        config = self.baseline.compare_config("any") if self.baseline else config
+        return client_ids(config)
+
 
 def evaluate(plan: Plan, models: Path, store: CellStore, console: Console) -> Report:
-    """Measures the cells that the store lacks, on services of its own; the report of all."""
-    clients = client_ids(plan.settings.compare_config("any", plan.seeds[0]))
+    """Measures what the store lacks, on services of its own; the report of all."""
+    clients = plan.clients()
     datasets = [plan.load(name) for name in plan.datasets]
     console.print("starting the encoder and the F2I service")
     with running_services(models, clients) as services, progress_on(console) as progress:
         with services.connect(clients[0]) as client:
             served = _served(client, plan.encoders)
-        report = Report(plan.settings, plan.seeds, [Encoder.of(info) for info in served])
-        total = len(plan.seeds) * len(datasets) * len(served)
-        task = progress.add_task("encoders x data sets x seeds", total=total)
+        encoders = [Encoder.of(info) for info in served]
+        report = Report(plan.settings, plan.loose_f2i_method, plan.baseline, plan.seeds, encoders)
+        run = Run(plan, services, store, progress)
         try:
-            for cell in _cells(plan, datasets, served, services, store, progress):
-                report.cells.append(cell)
-                progress.advance(task)
+            run.fill(report, datasets, served)
         except (ReaasError, MeterMismatchError):
             console.print(services.log_tails(), markup=False)
             raise
@@ -187,42 +198,62 @@ def _served(client: Client, names: tuple[str, ...]) -> list[ModelInfo]:
     return sorted((i for i in client.models() if i.latest), key=lambda info: info.ref.name)
 
 
-def _cells(
-    plan: Plan,
-    datasets: list[Dataset],
-    served: list[ModelInfo],
-    services: Services,
-    store: CellStore,
-    progress: Progress,
-) -> Iterator[Cell]:
-    """All cells; seed by seed, so that a run that is cut off has compared all encoders."""
-    for seed in plan.seeds:
-        settings = plan.settings_of(seed)
-        for data in datasets:
-            for info in served:
-                cell = store.load(info.ref, data.name, seed, settings)
-                if cell is None:
-                    bench = Bench(
-                        config=settings.compare_config(info.ref.name, seed),
-                        data=data,
-                        connect=services.connect,
-                        meters=Meters(services.metrics_urls),
-                        progress=progress,
-                        encoder=info.ref,
-                    )
-                    cell = _measured(bench, settings)
-                    store.save(cell)
-                    progress.console.print(cell_summary(cell), soft_wrap=True)
-                yield cell
+@dataclass(frozen=True)
+class Run:
+    """A plan on running services; what is done already is in the store."""
 
+    plan: Plan
+    services: Services
+    store: CellStore
+    progress: Progress
 
-def _measured(bench: Bench, settings: Settings) -> Cell:
-    """The cell, with lines of the progress display only while it is measured."""
-    before = set(bench.progress.task_ids)
-    cell = measure(bench, settings)
-    for task in set(bench.progress.task_ids) - before:
-        bench.progress.remove_task(task)
-    return cell
+    def fill(self, report: Report, datasets: list[Dataset], served: list[ModelInfo]) -> None:
+        """All cells, seed by seed, and SEaaS after the first: a run that is cut off has compared
+        all encoders."""
+        pairs = list(itertools.product(datasets, served))
+        parts = len(self.plan.seeds) + (self.plan.baseline is not None)
+        task = self.progress.add_task("encoders x data sets x seeds", total=parts * len(pairs))
+        for seed in self.plan.seeds:
+            for data, info in pairs:
+                report.cells.append(self._cell(data, info, seed))
+                self.progress.advance(task)
+            if seed == self.plan.seeds[0] and self.plan.baseline is not None:
+                for data, info in pairs:
+                    report.baselines.append(self._baselines(data, info, self.plan.baseline))
+                    self.progress.advance(task)
+
+    def _cell(self, data: Dataset, info: ModelInfo, seed: int) -> Cell:
+        settings = self.plan.settings_of(info)
+        cell = self.store.load(info.ref, data.name, seed, settings)
+        if cell is None:
+            bench = self._bench(settings.compare_config(info.ref.name, seed), data, info)
+            with self._own_lines():
+                cell = measure(bench, settings)
+            self.store.save(cell)
+            self.progress.console.print(cell_summary(cell), soft_wrap=True)
+        return cell
+
+    def _baselines(self, data: Dataset, info: ModelInfo, settings: Baseline) -> Baselines:
+        found = self.store.load_baselines(info.ref, data.name, settings)
+        if found is None:
+            bench = self._bench(settings.compare_config(info.ref.name), data, info)
+            with self._own_lines():
+                found = measure_baselines(bench, settings)
+            self.store.save(found)
+            self.progress.console.print(baselines_summary(found), soft_wrap=True)
+        return found
+
+    def _bench(self, config: CompareConfig, data: Dataset, info: ModelInfo) -> Bench:
+        meters = Meters(self.services.metrics_urls)
+        return Bench(config, data, self.services.connect, meters, self.progress, info.ref)
+
+    @contextmanager
+    def _own_lines(self) -> Iterator[None]:
+        """Lines of the progress display that are there only for a while."""
+        before = set(self.progress.task_ids)
+        yield
+        for task in set(self.progress.task_ids) - before:
+            self.progress.remove_task(task)
 
 
 if __name__ == "__main__":

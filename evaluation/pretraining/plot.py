@@ -10,7 +10,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.pretraining.report import Line, Report, found_in
+from evaluation.pretraining.report import Line, Report
 
 # Okabe and Ito's colours, told apart by all common kinds of colour blindness.
 _COLOURS = ("#0072B2", "#CC79A7", "#009E73", "#D55E00", "#E69F00", "#56B4E9", "#000000")
@@ -65,8 +65,8 @@ def _bars(axes: Axes, lines: list[Line]) -> None:
 
 def certified_accuracy_figure(report: Report) -> Figure:
     """A row a data set, a column a way to certify, a curve an encoder: the mean over the seeds."""
-    datasets = list(dict.fromkeys(cell.dataset for cell in report.cells))
-    ways = list(dict.fromkeys(found.way for cell in report.cells for found in cell.certified))
+    datasets = report.datasets
+    ways = list(dict.fromkeys(line.way for line in report.lines()))
     size = (_PANEL * len(ways), 0.8 * _PANEL * len(datasets) + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(datasets), len(ways), squeeze=False, sharex=True, sharey="row")
@@ -83,9 +83,9 @@ def certified_accuracy_figure(report: Report) -> Figure:
 
 def _curves(axes: Axes, report: Report, dataset: str, way: str) -> None:
     for index, encoder in enumerate(report.encoders):
-        pairs = found_in(report.of(dataset, encoder), way)
-        if pairs:
-            shares = [cell.certified_accuracy(found, _RADII.tolist()) for cell, found in pairs]
+        found = report.certified(dataset, encoder).get(way, [])
+        if found:
+            shares = [each.certified_accuracy(_RADII.tolist()) for each in found]
             colour, dashes = _COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)]
             axes.plot(_RADII, np.mean(shares, axis=0), color=colour, ls=dashes, label=encoder.name)
     axes.set_ylim(bottom=0.0)

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from evaluation.pretraining.baseline import Baselines
 from evaluation.pretraining.cell import Cell
-from evaluation.pretraining.report import RADII, Encoder, Line, Report, Stat
+from evaluation.pretraining.report import RADII, REFERENCE, Encoder, Line, Report, Stat
+from evaluation.pretraining.settings import LOOSE
 
 _HEADS = (
     "encoder",
@@ -18,15 +20,17 @@ _HEADS = (
     "ACR of R'",
     "ACR",
     *(f"{radius} %" for radius in RADII),
-    "ACR, few",
+    f"x {REFERENCE}",
+    "ACR, same",
     "break-even",
 )
 _NOTE = (
-    "36/255 %: right and certified at that radius. ACR, few: on SEaaS's images. Break-even: SEaaS "
-    "queries an image for the ACR that REaaS has on them."
+    f"36/255 %: right and certified at that radius. x {REFERENCE}: ACR in units of that of this "
+    "encoder, certified the same way. ACR, same: on SEaaS's images. Break-even: SEaaS queries an "
+    "image for the ACR that REaaS has on them."
 )
 # Columns of the terminal: squeezed to fewer, numbers would be cut. A narrower one folds the lines.
-_WIDTH = 138
+_WIDTH = 150
 _ENCODER_HEADS = ("encoder", "digest", "L", "training", "linear probe")
 
 
@@ -50,8 +54,14 @@ def tables(report: Report) -> Iterator[Table]:
 
 def cell_summary(cell: Cell) -> str:
     """One line while the run goes on."""
-    found = ", ".join(f"{each.way} {cell.acr(each):.3f}" for each in cell.certified)
+    found = ", ".join(f"{each.way} {each.acr():.3f}" for each in cell.certified)
     return f"{cell.dataset} {cell.encoder.name} seed {cell.seed}: ACR {found}"
+
+
+def baselines_summary(found: Baselines) -> str:
+    """The same of SEaaS."""
+    each = ", ".join(f"seed {c.seed} {c.acr():.3f} (sigma {c.sigma:g})" for c in found.certified)
+    return f"{found.dataset} {found.encoder.name}: ACR of SEaaS SC {each}"
 
 
 def markdown(report: Report) -> str:
@@ -70,14 +80,16 @@ def _conditions(report: Report) -> str:
     text = (
         f"{report.date[:10]}, {machine['architecture']}, {machine['cores']} cores, Python "
         f"{machine['python']}; linear classifiers of seeds {seeds}, mean ± standard deviation; "
-        f"F2IPerturb: {settings.f2i_method} (ball), {settings.margin_f2i_method} (margins)."
+        f"F2IPerturb: {settings.f2i_method} (ball; {report.loose_f2i_method} for encoders with L "
+        f"above {LOOSE:g}), {settings.margin_f2i_method} (margins)."
     )
-    if settings.seaas is None:
+    if report.baseline is None:
         return f"{text} SEaaS was not measured."
-    sigmas = ", ".join(f"{sigma:g}" for sigma in settings.seaas.sigmas)
+    sigmas = ", ".join(f"{sigma:g}" for sigma in report.baseline.sigmas)
     return (
-        f"{text} SEaaS: n = {settings.seaas.samples:,}, sigma the best of {sigmas} on its own "
-        f"testing images, of which there are few."
+        f"{text} SEaaS: n = {report.baseline.samples:,} on the first {report.baseline.test} "
+        f"testing images, sigma the best of {sigmas} on them; the classifiers of all seeds are "
+        f"trained and vote on the same noisy copies, which do not depend on the classifier."
     )
 
 
@@ -127,6 +139,7 @@ def _cells(line: Line) -> list[str]:
         _radius(line.feature_acr),
         _radius(line.acr),
         *(_share(line.certified_accuracy[name]) for name in RADII),
+        f"{line.ratio:.2f}" if line.ratio is not None else "-",
         # SEaaS's row has no break-even budget: its own images are all it has.
         _radius(line.acr_on_seaas_inputs),
         _break_even(line),

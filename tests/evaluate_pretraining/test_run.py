@@ -23,6 +23,7 @@ SIZES = {
     "--seaas-test": 2,
     "--sigma": 0.1,
     "--f2i-method": "lipschitz",
+    "--loose-f2i-method": "lipschitz",
     "--margin-f2i-method": "lipschitz",
 }
 
@@ -59,7 +60,7 @@ def test_a_run_measures_every_cell_once(models: Path, tmp_path: Path) -> None:
     ways = ["REaaS BC CROWN", "REaaS BC margin", "REaaS SC", "SEaaS SC"]
     assert [line["way"] for line in report["lines"]] == ways
     for line, seeds, inputs, queries in zip(
-        report["lines"], ([1, 2],) * 3 + ([1],), (6, 6, 6, 2), (2, 2, 2, 33), strict=True
+        report["lines"], ([1, 2],) * 4, (6, 6, 6, 2), (2, 2, 2, 33), strict=True
     ):
         assert (line["seeds"], line["inputs"], line["queries"]) == (seeds, inputs, queries)
         shares = [
@@ -73,7 +74,7 @@ def test_a_run_measures_every_cell_once(models: Path, tmp_path: Path) -> None:
     assert ball["feature_acr"]["mean"] > 0
     assert margin["feature_acr"] is None
     assert smoothed["feature_acr"] is not None
-    assert len(ball["break_even"]) == 1
+    assert len(ball["break_even"]) == 2
     assert votes["largest_budget"] is None
     assert {path.name for path in tmp_path.iterdir()} == {
         "cells", "report.json", "report.md", "acr.png", "certified_accuracy.png",
@@ -84,6 +85,7 @@ def test_a_run_measures_every_cell_once(models: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0, again.output
     assert "seed 2: ACR" in again.output
     assert "seed 1: ACR" not in again.output
+    assert "SEaaS" not in again.output.split("encoders")[0]
     assert json.loads((tmp_path / "report.json").read_text())["lines"] == report["lines"]
 
 

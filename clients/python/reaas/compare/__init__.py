@@ -14,7 +14,7 @@ from reaas.compare._push import PushError, Quality, push, qualities
 from reaas.compare._reaas_rows import Kind, Outcome, run_reaas_row
 from reaas.compare._report import Record, Report, Row, Smoothing, Twin
 from reaas.compare._run import client_ids, machine, run
-from reaas.compare._seaas_rows import SeaasOutcome, mark_best, run_seaas_row
+from reaas.compare._seaas_rows import SeaasOutcome, mark_best, run_seaas_row, run_seaas_rows
 from reaas.compare._table import render
 
 __all__ = [
@@ -46,5 +46,6 @@ __all__ = [
     "run",
     "run_reaas_row",
     "run_seaas_row",
+    "run_seaas_rows",
     "write_plots",
 ]

@@ -6,6 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reaas import Client
 from reaas.certify import (
     Certificates,
@@ -44,27 +47,52 @@ def seaas_name(sigma: float) -> str:
 
 def run_seaas_row(bench: Bench, sigma: float) -> SeaasOutcome:
     """The whole flow of one client: encode noisy copies, train a head, ask for votes, certify."""
+    return run_seaas_rows(bench, sigma, [bench.config.seed])[0]
+
+
+def run_seaas_rows(bench: Bench, sigma: float, seeds: Sequence[int]) -> list[SeaasOutcome]:
+    """The same for the heads of several seeds, on one set of noisy copies: those are what costs.
+
+    Each row has the queries and bytes of all, as a client with its head alone would need them.
+    """
     name, config, data, start = seaas_name(sigma), bench.config, bench.data, time.perf_counter()
-    largest = config.curve[-1]
-    total = bench.train_inputs * config.copies + bench.test_inputs * largest.votes
+    votes_each = config.curve[-1].votes
+    total = bench.train_inputs * config.copies + bench.test_inputs * votes_each
     with bench.client(name) as own, bench.task(name, total) as advance:
         scheme = _scheme(bench, own.client, sigma)
         features = scheme.encode_training(data.train_images, advance=advance)
-        head = noisy_head(features, data.train_labels, config)
-        votes = scheme.votes(data.test_images, head, largest.votes, advance=advance)
-        found = certify_budgets(
-            votes,
-            classes=head.classes,
-            n0=largest.n0,
-            alpha=config.alpha,
-            sigma=sigma,
-            budgets=config.curve,
-        )
-        seconds = time.perf_counter() - start
+        heads = [noisy_head(features, data.train_labels, replace(config, seed=s)) for s in seeds]
+        votes = scheme.votes_of_all(data.test_images, heads, votes_each, advance=advance)
         cost = own.cost(train_inputs=bench.train_inputs, test_inputs=bench.test_inputs)
+    seconds = time.perf_counter() - start
+    return [
+        _outcome(bench, sigma, head, own_votes, cost, seconds)
+        for head, own_votes in zip(heads, votes, strict=True)
+    ]
+
+
+def _outcome(
+    bench: Bench,
+    sigma: float,
+    head: DownstreamClassifier,
+    votes: NDArray[np.int64],
+    cost: Cost,
+    seconds: float,
+) -> SeaasOutcome:
+    """What one head certifies with its votes [n, votes]."""
+    config = bench.config
+    largest = config.curve[-1]
+    found = certify_budgets(
+        votes,
+        classes=head.classes,
+        n0=largest.n0,
+        alpha=config.alpha,
+        sigma=sigma,
+        budgets=config.curve,
+    )
     points = [_point(bench, sigma, budget, found[budget], cost) for budget in config.curve]
     row = Row(
-        name=name,
+        name=seaas_name(sigma),
         scheme="seaas",
         certification="SC",
         method=SMOOTHING,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -78,9 +78,28 @@ class SeaasScheme:
         One query a copy. The copies of one image are independent, so any split of its votes into
         selection and estimation is valid as long as it does not look at them.
         """
-        replies = self._encode_noisy(images, count, "test", advance)
-        labels = np.concatenate([classifier.predict(reply.values) for reply in replies])
-        return labels.reshape(len(images), count)
+        (labels,) = self.votes_of_all(images, [classifier], count, advance=advance)
+        return np.asarray(labels)
+
+    def votes_of_all(
+        self,
+        images: NDArray[Any],
+        classifiers: Sequence[DownstreamClassifier],
+        count: int,
+        *,
+        advance: Advance = _ignore,
+    ) -> NDArray[np.int64]:
+        """`votes` of several classifiers, [k, n, count], for the queries of one.
+
+        All vote on the same noisy copies: each certificate is as valid as alone, but those of
+        different classifiers are not independent of each other.
+        """
+        labels: list[list[NDArray[np.int64]]] = [[] for _ in classifiers]
+        for reply in self._encode_noisy(images, count, "test", advance):
+            for own, classifier in zip(labels, classifiers, strict=True):
+                own.append(classifier.predict(reply.values))
+        joined = np.stack([np.concatenate(own) for own in labels])  # [k, n * count]
+        return joined.reshape(len(classifiers), len(images), count)
 
     def certify_smoothed(
         self,
