@@ -52,9 +52,11 @@ class Certifier:
     where the manifest publishes constants that the file does not have: clients rely on them.
     """
 
-    def __init__(self, entry: ModelEntry, max_shapes: int) -> None:
+    def __init__(
+        self, entry: ModelEntry, max_shapes: int, device: torch.device | str = "cpu"
+    ) -> None:
         self._manifest = entry.manifest
-        self._max_shapes = max_shapes
+        self._max_shapes, self._device = max_shapes, device
         self._known: OrderedDict[Shape, SizedEncoder] = OrderedDict()
         self._lock = threading.Lock()
         self._network = self._lower(entry.onnx)
@@ -94,7 +96,8 @@ class Certifier:
         if known is None:
             # Outside the lock: clients of known sizes need not wait for a new one's constants.
             network = self._network.with_input(self._input_maps(shape))
-            known = SizedEncoder(network, certified_constants(network))
+            constants = certified_constants(network)
+            known = SizedEncoder(network.to(self._device), constants)
         with self._lock:
             self._known[shape] = known
             self._known.move_to_end(shape)

@@ -8,10 +8,13 @@ from functools import partial
 from typing import Any
 
 import grpc
+import structlog
 import torch
 from reaas.v1 import f2i_pb2, f2i_pb2_grpc, model_pb2
+from reaas_bounds import DeviceError, prepare_device
 from reaas_runtime import (
     Call,
+    ConfigurationError,
     Done,
     Meter,
     ModelEntry,
@@ -29,6 +32,7 @@ from reaas_f2i.settings import F2ISettings
 from reaas_f2i.targets import Answer, Question
 
 Context = grpc.aio.ServicerContext[Any, Any]
+_log = structlog.get_logger("reaas.f2i")
 
 
 class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
@@ -41,13 +45,15 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
     def __init__(self, settings: F2ISettings, meter: Meter) -> None:
         # The worker pool is the parallelism; torch's own threads would fight over the same cores.
         torch.set_num_threads(1)
+        self.device = _prepared(settings.device)
         super().__init__(settings, meter)
         self._answers = AnswerMetrics(meter)
-        meter.show_engine("torch", torch.__version__, "cpu", self.pool.workers)
+        meter.show_engine("torch", torch.__version__, str(self.device), self.pool.workers)
+        _log.info("bounds", device=str(self.device), torch=torch.__version__)
 
     def load(self, entry: ModelEntry) -> Certifier:
         """A warm certifier of `entry`."""
-        return Certifier(entry, self.settings.max_input_shapes)
+        return Certifier(entry, self.settings.max_input_shapes, self.device)
 
     def refresh(self) -> None:
         """As the base, after rehearsing what was loaded before: SERVING does not wait for that."""
@@ -58,7 +64,7 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
 
     def backends(self) -> list[str]:
         """What computes the bounds."""
-        return ["torch-cpu"]
+        return [f"torch-{self.device.type}"]
 
     def limits(self) -> model_pb2.Limits:
         """Every limit, that of the search included."""
@@ -120,3 +126,11 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
             for index, part in enumerate(parts)
         ]
         return await self.pool.run_all(jobs, deadline=call.deadline)
+
+
+def _prepared(name: str) -> torch.device:
+    """The device of the settings. Raises ConfigurationError where it is not there."""
+    try:
+        return prepare_device(name)
+    except DeviceError as error:
+        raise ConfigurationError(str(error)) from error

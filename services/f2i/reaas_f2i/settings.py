@@ -23,6 +23,9 @@ class F2ISettings(ServiceSettings):
     """Most inputs waiting or in work. Bounds take longer than features, so fewer may queue."""
     default_deadline_s: PositiveFloat = 120.0
     """Longest time for a message where the client sets no deadline: 64 CROWN queries on 2 cores."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
+    """Where bounds are computed: cpu, cuda or cuda:N. Images of small encoders are too little work
+    for a GPU; every image is worked on alone, so that its answer does not depend on its batch."""
     search_steps: PositiveInt = 20
     """Bisection steps where the client names none: enough to narrow any bracket to 1e-3."""
     max_search_steps: PositiveInt = 60
