@@ -60,7 +60,7 @@ LOAD_LIMIT_S = 2.0
 @click.option("--seed", default=1, type=click.IntRange(min=0), help="Random seed.")
 @click.option(
     "--budget",
-    default=12.0,
+    default=10.0,
     type=click.FloatRange(min=0),
     help="Seconds for each method and target; slow methods get fewer images, and more time for "
     "their first 20.",

@@ -48,7 +48,7 @@ _BALL_METHODS = [str(method) for method in Method if method is not Method.ENVELO
 @click.option(
     "--encoders", multiple=True, help="Model; several times.  [default: all, latest versions]"
 )
-@click.option("--test", default=200, type=click.IntRange(min=1), help="Testing images.")
+@click.option("--test", default=100, type=click.IntRange(min=1), help="Testing images.")
 @click.option("--train", default=2000, type=click.IntRange(min=10), help="Training images.")
 @click.option(
     "--seeds", default=3, type=click.IntRange(min=1), help="Classifiers of seeds 1 to this."
