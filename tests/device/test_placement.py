@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 import torch
-from reaas_bounds import MarginMethod, Method, Network, certified_constants
+from reaas_bounds import MarginMethod, Method, Network, ReplicateChannels, certified_constants
 from reaas_bounds.graph import network as network_module
 
 from tests.device.elsewhere import NAME, Elsewhere, use_elsewhere
@@ -61,7 +61,7 @@ def test_every_kind_of_map_and_function_follows(away: ProcessPoolExecutor, name:
         assert away.submit(ask_away, name, method).result() == ask(network_of(name), method)
 
 
-def _moved_facts(name: str) -> tuple[bool, bool, bool, bool]:
+def _moved_facts(name: str) -> tuple[bool, ...]:
     placed, network = moved(name), network_of(name)
     parts = [value for node in placed.folded.nodes for value in vars(node).values()]
     there = [isinstance(part, Elsewhere) for part in parts if isinstance(part, torch.Tensor)]
@@ -70,12 +70,13 @@ def _moved_facts(name: str) -> tuple[bool, bool, bool, bool]:
         all(there) and len(there) > 0,
         torch.equal(features, network.forward(images(network))),
         certified_constants(placed) == certified_constants(network),
+        placed.with_input([ReplicateChannels(3)]).device == placed.device,
         placed.to("cpu").device == torch.device("cpu"),
     )
 
 
 def test_a_moved_network_is_the_same_encoder(away: ProcessPoolExecutor) -> None:
-    assert away.submit(_moved_facts, "strided").result() == (True, True, True, True)
+    assert away.submit(_moved_facts, "strided").result() == (True,) * 5
 
 
 def _mixtures() -> list[str]:
