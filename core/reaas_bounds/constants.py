@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reaas_bounds.bounds.lipschitz import RELATIVE_ROUNDING, lipschitz_constant
+from reaas_bounds.errors import InvalidQueryError
 from reaas_bounds.graph.network import Network, load_network
 from reaas_bounds.rounding import float32_error
+
+# Of the unit ball, with room for what float32 makes of its border.
+_DIAMETER = 2.01
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class CertifiedConstants:
         relative_rounding: relative margin by which ``lipschitz`` was widened.
         float32_slope, float32_offset: ``||feature_float32(x) - f(x)||_2 <= slope ||x||_2 +
             offset``, with the image x in [0,1] units at the network's own input size.
+        before: where the feature is divided by its length, those of what is divided: the others are
+            true, but of no use.
     """
 
     lipschitz: float
@@ -28,6 +34,20 @@ class CertifiedConstants:
     relative_rounding: float
     float32_slope: float
     float32_offset: float
+    before: CertifiedConstants | None = None
+
+    @property
+    def undivided(self) -> CertifiedConstants:
+        """``before``, which must be there.
+
+        Raises:
+            InvalidQueryError: these are not the constants of an encoder with a division.
+        """
+        if self.before is None:
+            raise InvalidQueryError(
+                "constants", "are not those of the network: no division in them"
+            )
+        return self.before
 
     def float32_error(self, norm: float) -> float:
         """Bound of ``||feature_float32(x) - f(x)||_2`` for ``||x||_2 = norm``."""
@@ -45,6 +65,8 @@ def certified_constants(network: Network | bytes) -> CertifiedConstants:
     """
     if isinstance(network, bytes):
         network = load_network(network)
+    if network.least_length is not None:
+        return _divided(certified_constants(network.before), network.least_length)
     constant = lipschitz_constant(network.folded, network.norms)
     slope, offset = float32_error(network)
     return CertifiedConstants(
@@ -54,4 +76,14 @@ def certified_constants(network: Network | bytes) -> CertifiedConstants:
         relative_rounding=RELATIVE_ROUNDING,
         float32_slope=slope,
         float32_offset=offset,
+    )
+
+
+def _divided(before: CertifiedConstants, least: float) -> CertifiedConstants:
+    """Of ``z / max(||z||, least)``: its constant is ``1 / least``, and no two lie further than 2
+    apart, whatever was rounded.
+    """
+    lipschitz = before.lipschitz / least * (1 + RELATIVE_ROUNDING)
+    return replace(
+        before, lipschitz=lipschitz, float32_slope=0.0, float32_offset=_DIAMETER, before=before
     )

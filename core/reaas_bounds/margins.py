@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptions, MarginSets
 from reaas_bounds.margin_set import HUGE, MarginSet, sets_around
+from reaas_bounds.normalisation import COPIES, margins_before
 from reaas_bounds.query import Method, rounded_down
 from reaas_bounds.search import Stop, certify_ball, never
 
@@ -52,6 +53,8 @@ def certify_margins(
     of all rows. Each image is worked on alone, so its answer does not depend on the others. Larger
     margins never give a smaller radius with LIPSCHITZ, nor with AUTO unless it is cut off.
 
+    Features that are divided by their length: ``margins_before`` says what that is before.
+
     Args:
         network: the encoder at the client's input size.
         constants: ``certified_constants(network)``.
@@ -69,11 +72,15 @@ def certify_margins(
         InvalidQueryError: shapes or values that make no sense; names the argument.
     """
     margins = MarginSets.of(network, inputs, normals, offsets, valid_within)
-    options = options or MarginOptions()
-    return [
+    options, copies = options or MarginOptions(), 1
+    if network.least_length is not None:
+        margins, copies = margins_before(network, inputs, margins), COPIES
+        network, constants = network.before, constants.undivided
+    answers = [
         _Search(method, options, stop).best_of(sets)
         for sets in sets_around(network, constants, inputs, margins)
     ]
+    return [replace(answer, margin_set=answer.margin_set // copies) for answer in answers]
 
 
 class _Limits:

@@ -15,6 +15,7 @@ from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image, Searche
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.local import certify_locally
+from reaas_bounds.normalisation import radii_before
 from reaas_bounds.pairs import Pairs
 from reaas_bounds.query import CertifiedRadius, Method, SearchOptions, check_query
 
@@ -57,6 +58,8 @@ def certify_ball(
     would not be larger. CROWN_JOINT is left out where the constant is close to the Jacobian and
     bounds of single coordinates cannot win.
 
+    Features that are divided by their length: ``radii_before`` says what that is before.
+
     A larger R' never gives a smaller radius, unless a search is cut off; for CROWN, and with it
     AUTO, under the condition that ``BallSearch`` states.
 
@@ -75,6 +78,9 @@ def certify_ball(
     """
     check_query(network, inputs, feature_radii)
     options = options or SearchOptions()
+    if network.least_length is not None:
+        feature_radii = radii_before(network, inputs, feature_radii)
+        network, constants = network.before, constants.undivided
     pairs = Pairs.of(network, constants, inputs, feature_radii)
     closed = [_closed_form(radius) for radius in pairs.lipschitz.tolist()]
     if method is Method.LIPSCHITZ:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,33 @@ from reaas_bounds.graph.window import Shape
 ZERO = torch.zeros((), dtype=torch.float64)
 
 
+@dataclass(frozen=True)
+class Length:
+    """The 2-norm of node ``source``, a vector, or ``least`` where it is smaller."""
+
+    source: int
+    least: float
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A graph, and the ``least_length`` by which its output is divided if it is shorter.
+
+    None: the output is the feature as it is.
+    """
+
+    graph: Graph
+    least_length: float | None
+
+
 class GraphBuilder:
     """State of one pass: constants by name, nodes so far, index of every activation.
 
     Attributes:
         constants: float32, int64 or bool arrays; shapes of activations are arrays of objects,
             whose batch axis is no number.
+        lengths, units: lengths of vectors, and vectors divided by their own length, by name; the
+            latter may only be the output.
         pairs: activations of pairwise maxima made so far, by what they read.
     """
 
@@ -40,20 +62,23 @@ class GraphBuilder:
         }
         self.nodes: list[Node] = [Input(image_shape(proto))]
         self.index = {v.name: 0 for v in proto.input if v.name not in self.constants}
+        self.lengths: dict[str, Length] = {}
+        self.units: dict[str, Length] = {}
         self.pairs: dict[tuple[int, bytes], int] = {}
 
-    def finish(self, output: onnx.ValueInfoProto) -> Graph:
+    def finish(self, output: onnx.ValueInfoProto) -> Lowered:
         """The graph up to ``output``, which must be a feature [N, d]."""
-        if output.name not in self.index:
+        unit = self.units.get(output.name)
+        if unit is None and output.name not in self.index:
             raise InvalidModelError(f"output {output.name!r} does not depend on the input")
-        last = self.index[output.name]
+        last = self.index[output.name] if unit is None else unit.source
         shape = self.nodes[last].shape
         if len(shape) != 1 or output.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
             raise InvalidModelError(
                 f"output {output.name!r} must be a FLOAT feature [N, d], its shape is "
                 f"{['N', *shape]}"
             )
-        return pruned(self.nodes[: last + 1])
+        return Lowered(pruned(self.nodes[: last + 1]), None if unit is None else unit.least)
 
     def append(self, lowered: Node, name: str) -> int:
         """Index of the new node ``lowered``; ``name`` is for messages."""
@@ -110,6 +135,8 @@ class GraphBuilder:
     def source(self, node: onnx.NodeProto, position: int = 0) -> int:
         """Index of the activation that is input ``position``."""
         name = node.input[position]
+        if name in self.lengths or name in self.units:
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} of a normalised vector")
         if name not in self.index:
             raise UnsupportedOperatorError(label(node), f"{node.op_type} of a constant")
         return self.index[name]

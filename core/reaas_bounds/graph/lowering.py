@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from reaas_bounds.errors import UnsupportedOperatorError
-from reaas_bounds.graph.builder import GraphBuilder
+from reaas_bounds.graph.builder import GraphBuilder, Lowered
 from reaas_bounds.graph.gelu import fused_gelu
-from reaas_bounds.graph.nodes import Graph
 from reaas_bounds.graph.onnx_file import label, parse
 from reaas_bounds.graph.operators import OPERATORS
 
 
-def lower(data: bytes) -> Graph:
+def lower(data: bytes) -> Lowered:
     """The graph that ONNX Runtime executes for ``data``, operator by operator, in float64.
 
     Raises:

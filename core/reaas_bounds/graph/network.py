@@ -73,6 +73,8 @@ class Network:
         norms: certified norms of its maps, remembered; shared by all sizes of one model.
         device: where ``folded`` is and bounds are computed; norms and the rounding analysis stay on
             the CPU.
+        least_length: the feature is the value of these graphs divided by its length, or by this
+            where it is longer; None: it is that value itself.
     """
 
     def __init__(
@@ -81,11 +83,12 @@ class Network:
         norms: OperatorNorms,
         folded: Folded | None = None,
         device: torch.device = CPU,
+        least_length: float | None = None,
     ) -> None:
         self.executed = executed
         folded = folded or fold(executed)
         self.folded, self.folded_position = folded.graph, folded.position
-        self.norms, self.device = norms, device
+        self.norms, self.device, self.least_length = norms, device, least_length
         self._row_norms: dict[int, Tensor] = {}
 
     @property
@@ -125,7 +128,18 @@ class Network:
 
     def forward(self, x: Tensor) -> Tensor:
         """Features [n, d] of images ``x`` [n, C, H, W], float64 in [0,1] units."""
-        return self.folded.forward(x)
+        value = self.folded.forward(x)
+        if self.least_length is None:
+            return value
+        return value / value.norm(dim=1, keepdim=True).clamp_min(self.least_length)
+
+    @cached_property
+    def before(self) -> Network:
+        """The encoder without the division by the length; itself, if there is none."""
+        if self.least_length is None:
+            return self
+        folded = Folded(self.folded, self.folded_position)
+        return Network(self.executed, self.norms, folded, self.device)
 
     def to(self, device: torch.device | str) -> Network:
         """The same encoder with its bounds computed on ``device``; questions stay on the CPU.
@@ -139,7 +153,7 @@ class Network:
         if place == self.device:
             return self
         folded = Folded(self.folded.to(place), self.folded_position)
-        return Network(self.executed, self.norms, folded, place)
+        return Network(self.executed, self.norms, folded, place, self.least_length)
 
     def with_input(self, ops: Sequence[LinearOp]) -> Network:
         """The encoder with linear ``ops`` (first applied first) in front.
@@ -156,7 +170,8 @@ class Network:
             shape = maps[0].input_shape
         if not maps:
             return self
-        return Network(_prepended(self.executed, maps), self.norms).to(self.device)
+        longer = _prepended(self.executed, maps)
+        return Network(longer, self.norms, least_length=self.least_length).to(self.device)
 
 
 def _prepended(graph: Graph, maps: Sequence[LinearMap]) -> Graph:
@@ -176,4 +191,5 @@ def load_network(onnx: bytes) -> Network:
         InvalidModelError: corrupt or hostile file, wrong input or output, weights not finite.
         UnsupportedOperatorError: an operator that has no certified bound; names node, operator.
     """
-    return Network(lower(onnx), OperatorNorms())
+    lowered = lower(onnx)
+    return Network(lowered.graph, OperatorNorms(), least_length=lowered.least_length)

@@ -6,6 +6,7 @@ unknown operator; defaults follow the ONNX specification.
 
 from reaas_bounds.graph.operators.activations import ACTIVATIONS
 from reaas_bounds.graph.operators.elementwise import ELEMENTWISE
+from reaas_bounds.graph.operators.lengths import LENGTHS
 from reaas_bounds.graph.operators.linear import LINEAR
 from reaas_bounds.graph.operators.moving import MOVING
 from reaas_bounds.graph.operators.options import Operator
@@ -17,6 +18,7 @@ from reaas_bounds.graph.operators.sorting import SORTING
 OPERATORS: dict[str, Operator] = {
     **ACTIVATIONS,
     **ELEMENTWISE,
+    **LENGTHS,
     **LINEAR,
     **MOVING,
     **POOLING,

@@ -7,10 +7,11 @@ import math
 import onnx
 import torch
 
-from reaas_bounds.errors import InvalidModelError, UnsupportedOperatorError
+from reaas_bounds.errors import InvalidModelError
 from reaas_bounds.graph.activation import RELU, Clip, Entrywise, TwoSlope
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.onnx_file import label
+from reaas_bounds.graph.operators.lengths import at_least
 from reaas_bounds.graph.operators.options import Operator, options, require
 from reaas_bounds.graph.smooth import GELU, SIGMOID, TANH, TANH_GELU
 
@@ -56,6 +57,9 @@ def _clip(builder: GraphBuilder, node: onnx.NodeProto) -> None:
             stated = builder.weight(node, place + 1)
             require(node, stated.numel() == 1, f"limits {list(stated.shape)}")
             limits[place] = float(stated)
+    if node.input[0] in builder.lengths:
+        at_least(builder, node, *limits)
+        return
     if limits[0] >= limits[1]:
         raise InvalidModelError(f"node {label(node)!r}: Clip from {limits[0]} to {limits[1]}")
     if math.isinf(limits[0]) and math.isinf(limits[1]):
@@ -71,23 +75,12 @@ def _gelu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     builder.activation(node, GELU if approximate == b"none" else TANH_GELU)
 
 
-def _normalisation(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    """L2 normalisation has no global constant, so nothing behind it could be certified."""
-    raise UnsupportedOperatorError(
-        label(node),
-        f"{node.op_type} (a normalisation moves features arbitrarily fast near zero: leave it out "
-        "of the encoder and let the classifier divide)",
-    )
-
-
 ACTIVATIONS: dict[str, Operator] = {
     "Abs": _plain(_ABS),
     "Clip": _clip,
     "Gelu": _gelu,
     "LeakyRelu": _leaky_relu,
-    "LpNormalization": _normalisation,
     "PRelu": _prelu,
-    "ReduceL2": _normalisation,
     "Relu": _plain(RELU),
     "Sigmoid": _plain(SIGMOID),
     "Tanh": _plain(TANH),

@@ -11,6 +11,7 @@ from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.maps import Scaling
 from reaas_bounds.graph.onnx_file import label
 from reaas_bounds.graph.operators.integers import whole_numbers
+from reaas_bounds.graph.operators.lengths import divided
 from reaas_bounds.graph.operators.options import Operator, options
 from reaas_bounds.graph.window import Shape
 
@@ -70,6 +71,9 @@ def _mul(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _div(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     options(node)
+    if node.input[1] in builder.lengths:
+        divided(builder, node)
+        return
     shape = builder.shape(node)
     divisor = fitting(node, builder.weight(node, 1), shape)
     if bool((divisor == 0).any()):
