@@ -1,24 +1,23 @@
-"""`python -m reaas_pretrain`: train, export, search and time recipes."""
+"""`python -m reaas_pretrain`: trains, times and searches recipes; publishes encoders."""
 
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import Progress, track
 
 from reaas_pretrain.bars import Bars, progress_bars
-from reaas_pretrain.checkpoint import CHECKPOINT, Checkpoint, CheckpointError
+from reaas_pretrain.checkpoint import CHECKPOINT, CheckpointError
 from reaas_pretrain.group import Group, torchrun_group
 from reaas_pretrain.image_files import ImagesError
-from reaas_pretrain.images import training_images, typical_images
+from reaas_pretrain.images import training_images
 from reaas_pretrain.log import TensorBoard, TensorBoardUnavailableError, Watcher
 from reaas_pretrain.monitor import Monitor
 from reaas_pretrain.options import (
+    console,
     data_option,
     device_of,
     device_option,
@@ -31,17 +30,15 @@ from reaas_pretrain.options import (
     use_threads,
     with_epochs,
 )
-from reaas_pretrain.publishing import PublishError, publish
-from reaas_pretrain.recipe import RecipeError, load_recipe, parse_recipe
+from reaas_pretrain.publishing import PublishError
+from reaas_pretrain.recipe import RecipeError, load_recipe
+from reaas_pretrain.repository_commands import adopt_command, export_command, recertify_command
 from reaas_pretrain.search import Change, search, search_table, usual_changes
 from reaas_pretrain.throughput import measure_throughput
 from reaas_pretrain.train import DivergedError, Trainer
 
 MONITOR_TRAIN, MONITOR_TEST = 5_000, 1_000
 """Enough for a standard error of 1.5 % in seconds; the published figures use all images."""
-
-console = Console(quiet=os.environ.get("RANK", "0") != "0")
-"""Under torchrun only the first process speaks."""
 
 FAILURES = (
     RecipeError,
@@ -111,7 +108,7 @@ def train(
     chosen, side = device_of(device), recipe.encoder.image_size
     console.print(f"reading images from {data}")
     learned = training_images(source, data, side)
-    judge = judge_of(judged_by, data, side, console)
+    judge = judge_of(judged_by, data, side)
     with torchrun_group(chosen) as group, progress_bars(console) as progress:
         trainer = Trainer(
             recipe,
@@ -129,47 +126,6 @@ def train(
             trainer.resume()
         trainer.run()
     console.print(f"done: {trainer.epoch} epochs, {trainer.step} steps, results in {out}")
-
-
-@main.command()
-@click.option("--run", required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--models",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Model repository; services that watch it serve the new version within seconds.",
-)
-@click.option(
-    "--version",
-    help="A version is published once and never changes. Default: the next number, or the version"
-    " that this very encoder has already.",
-)
-@data_option
-@source_option
-@judge_option
-@click.option("--replace", is_flag=True, help="Replace an unreleased version.")
-@threads_option
-def export(
-    run: Path,
-    models: Path,
-    version: str | None,
-    data: Path,
-    source: str,
-    judged_by: str | None,
-    replace: bool,
-    threads: int | None,
-) -> None:
-    """Publishes a run's encoder into the model repository, with certified constants."""
-    use_threads(threads)
-    side = parse_recipe(Checkpoint.load(run).recipe, origin=str(run)).encoder.image_size
-    typical, judge = typical_images(source, data, side), judge_of(judged_by, data, side, console)
-    with console.status("exporting, certifying, measuring"):
-        done = publish(run, models, typical, judge, version, replace=replace)
-    certified, quality = done.manifest["certified"], done.manifest["quality"]
-    console.print(f"published {done.directory}  {done.digest}")
-    console.print(f"ONNX Runtime differs from torch by at most {done.onnx_difference:.2g}")
-    console.print(f"Lipschitz constant {certified['lipschitz']:.4g} ({certified['method']})")
-    console.print("  ".join(f"{key} {value}" for key, value in quality.items()))
 
 
 @main.command("search")
@@ -250,6 +206,10 @@ def _watchers(
         return ()
     return (Bars(progress), TensorBoard(out)) if tensorboard else (Bars(progress),)
 
+
+main.add_command(export_command)
+main.add_command(adopt_command)
+main.add_command(recertify_command)
 
 if __name__ == "__main__":
     main()

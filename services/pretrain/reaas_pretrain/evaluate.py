@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -129,10 +130,13 @@ class Quality:
     the head has the noise that is best for this on held-out train images."""
 
 
-def measure(encoder: ConvEncoder, judge: Judge, lipschitz: float) -> Quality:
-    """k-NN, linear probe and the ACR that the constant `lipschitz` alone would certify."""
+def measure(encoded: Callable[[Tensor], Tensor], judge: Judge, lipschitz: float) -> Quality:
+    """k-NN, linear probe and the ACR that the constant `lipschitz` alone would certify.
+
+    `encoded` takes images `[n, 3, s, s]` uint8 to features `[n, d]`.
+    """
     train, test = judge.train, judge.test
-    features, test_features = encode(encoder, train.images), encode(encoder, test.images)
+    features, test_features = encoded(train.images), encoded(test.images)
     fit = len(train) * 9 // 10  # the rest chooses the noise, so that no test image does
     heads = {s: train_probe(features[:fit], train.labels[:fit], s) for s in PROBE_NOISE}
     held = {s: _acr(head, features[fit:], train.labels[fit:]) for s, head in heads.items()}

@@ -20,6 +20,9 @@ JUDGED_BY = "cifar10"
 """What their quality is measured on."""
 NOBODY = "none"
 
+console = Console(quiet=os.environ.get("RANK", "0") != "0")
+"""Under torchrun only the first process speaks."""
+
 recipe_option = click.option(
     "--recipe",
     "recipe_path",
@@ -78,7 +81,7 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def judge_of(name: str | None, data: Path, side: int, console: Console) -> Judge | None:
+def judge_of(name: str | None, data: Path, side: int) -> Judge | None:
     """The judge that is asked for; without a word, CIFAR-10 if it is there."""
     if name == NOBODY:
         return None

@@ -6,26 +6,23 @@ The directory appears in one rename, complete or not at all. The constants in th
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import shutil
-import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from reaas_bounds import CertifiedConstants, certified_constants
+from reaas_bounds import certified_constants
 from torch import Tensor
 
 from reaas_pretrain.checkpoint import Checkpoint
 from reaas_pretrain.encoder import ConvEncoder
-from reaas_pretrain.evaluate import Judge, encode, measure
+from reaas_pretrain.evaluate import Judge, encode
+from reaas_pretrain.manifest import digest_of, manifest_of, quality_section
 from reaas_pretrain.onnx_graph import encoder_onnx, run_onnx
 from reaas_pretrain.recipe import Recipe, parse_recipe
-from reaas_pretrain.versions import next_version, published_as, read_manifest
+from reaas_pretrain.versions import next_version, published_as, read_manifest, write_version
 
 ONNX_TOLERANCE = 1e-4
 """Largest difference from torch that export accepts, relative to the largest feature: float32
@@ -99,7 +96,7 @@ def publish(
     recipe, encoder = trained_encoder(checkpoint)
     standardise(encoder, typical)
     onnx_bytes = encoder_onnx(encoder)
-    digest = "sha256:" + hashlib.sha256(onnx_bytes).hexdigest()
+    digest = digest_of(onnx_bytes)
     family = models / recipe.name
     difference = _onnx_difference(encoder, onnx_bytes, typical[:256].float() / 255)
     before = None if version else published_as(family, digest)
@@ -111,16 +108,19 @@ def publish(
             f"{target} exists: published versions don't change, choose another version"
         )
     constants = certified_constants(onnx_bytes)
-    manifest = _manifest(recipe, checkpoint, target.name, digest, constants)
-    manifest["quality"] = _quality(encoder, judge, constants.lipschitz) if judge else {}
-    _write(target, onnx_bytes, manifest)
+    side, features = recipe.encoder.image_size, partial(encode, encoder)
+    manifest = manifest_of(
+        target,
+        digest,
+        constants,
+        shape=(side, side, 3),
+        feature_dim=recipe.encoder.feature_dim,
+        description=recipe.description,
+        training=_training(recipe, checkpoint),
+        quality=quality_section(features, judge, constants.lipschitz) if judge else {},
+    )
+    write_version(target, onnx_bytes, manifest)
     return Published(target, digest, difference, manifest)
-
-
-def _quality(encoder: ConvEncoder, judge: Judge, lipschitz: float) -> dict[str, Any]:
-    quality = asdict(measure(encoder, judge, lipschitz))
-    seen = {"train_images": len(judge.train), "test_images": len(judge.test)}
-    return {"dataset": judge.name} | seen | _rounded(quality)
 
 
 def _onnx_difference(encoder: ConvEncoder, onnx_bytes: bytes, images: Tensor) -> float:
@@ -135,47 +135,17 @@ def _onnx_difference(encoder: ConvEncoder, onnx_bytes: bytes, images: Tensor) ->
     return difference
 
 
-def _manifest(
-    recipe: Recipe, checkpoint: Checkpoint, version: str, digest: str, constants: CertifiedConstants
-) -> dict[str, Any]:
-    side = recipe.encoder.image_size
+def _training(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
     return {
-        "schema": 1,
-        "name": recipe.name,
-        "version": version,
-        "digest": digest,
-        "description": recipe.description,
-        "input": {
-            "kind": "image",
-            "shape": [side, side, 3],
-            "dtypes": ["uint8", "float32"],
-            "value_range": [0.0, 1.0],
-            "accepted_range": [-16.0, 16.0],
-            "resize": {"method": "bilinear", "min_size": [4, 4], "max_size": [256, 256]},
-            "grey": True,
-        },
-        "feature": {"dim": recipe.encoder.feature_dim},
-        "certified": {
-            "lipschitz": constants.lipschitz,
-            "method": constants.method,
-            "layer_norms": list(constants.layer_norms),
-            "relative_rounding": constants.relative_rounding,
-            "float32_error": {
-                "slope": constants.float32_slope,
-                "offset": constants.float32_offset,
-            },
-        },
-        "training": {
-            "recipe": recipe.name,
-            "data": checkpoint.data,
-            "seed": recipe.schedule.seed,
-            "epochs": checkpoint.epoch,
-            "steps": checkpoint.step,
-            "seconds": round(checkpoint.seconds),
-            "loss": round(checkpoint.history[-1]["loss"], 4),
-            "objective": recipe.objective,
-            "settings": recipe.model_dump(mode="json", include=_settings(recipe)),
-        },
+        "recipe": recipe.name,
+        "data": checkpoint.data,
+        "seed": recipe.schedule.seed,
+        "epochs": checkpoint.epoch,
+        "steps": checkpoint.step,
+        "seconds": round(checkpoint.seconds),
+        "loss": round(checkpoint.history[-1]["loss"], 4),
+        "objective": recipe.objective,
+        "settings": recipe.model_dump(mode="json", include=_settings(recipe)),
     }
 
 
@@ -183,21 +153,3 @@ def _settings(recipe: Recipe) -> set[str]:
     """The recipe's sections that this run was decided by."""
     read = {"moco": {"contrast"}, "rocl": {"contrast", "attack"}, "supervised": set[str]()}
     return {"encoder", "augmentation", "spectral", "optimiser", "schedule"} | read[recipe.objective]
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {key: value if math.isnan(value) else round(value, 4) for key, value in values.items()}
-
-
-def _write(target: Path, onnx_bytes: bytes, manifest: dict[str, Any]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        (temporary / "model.onnx").write_bytes(onnx_bytes)
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        temporary.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -6,6 +6,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def _measured(label: str, recipe: Recipe, images: Tensor, judge: Judge) -> Searc
         label,
         product / float(spread(encode(trainer.encoder, judge.train.images))),
         trainer.history[-1]["loss"],
-        measure(trainer.encoder, judge, product),
+        measure(partial(encode, trainer.encoder), judge, product),
     )
 
 

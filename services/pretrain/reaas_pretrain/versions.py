@@ -1,8 +1,10 @@
-"""The versions of one model in a repository: which there are, and which comes next."""
+"""The versions of one model in a repository: which there are, which is next, how one appears."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,18 @@ def read_manifest(version: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return manifest if isinstance(manifest, dict) else {}
+
+
+def write_version(target: Path, onnx_bytes: bytes, manifest: dict[str, Any]) -> None:
+    """Makes a version appear in one rename, complete or not at all; replaces what is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        (temporary / "model.onnx").write_bytes(onnx_bytes)
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        temporary.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
