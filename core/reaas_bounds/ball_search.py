@@ -18,7 +18,7 @@ _SMALLEST = 2.0**-10
 
 @dataclass(frozen=True)
 class Allowance:
-    """How far the feature may move within r: ``start - slope r``."""
+    """How large the bound may be at r: ``start - slope r``."""
 
     start: float
     slope: float
@@ -32,7 +32,7 @@ class Allowance:
 class Found:
     """``lower`` certified, ``upper`` the smallest radius that failed, evaluations spent.
 
-    ``finished``: they are neighbours on the grid, or the goal is out of reach.
+    ``finished``: they are neighbours on the grid, the goal is out of reach, or enough is reached.
     """
 
     lower: float
@@ -43,6 +43,8 @@ class Found:
 
 class BallSearch:
     """Search for the largest radius r of the grid with ``B(r) <= allowance``; deterministic.
+
+    B bounds the change of the feature, or the largest share of a margin that is used up.
 
     A bound made for r holds for every smaller radius too, ``B(s | r)`` for s <= r: an evaluation
     that fails at r still certifies the largest s at which it passes. So one evaluation a little
@@ -70,34 +72,38 @@ class BallSearch:
         self.neighbours = Neighbours(self.grid)
         self.max_steps, self.steps = options.max_steps, 0
 
-    def search(self, goal: float) -> Found:
+    def search(self, goal: float, enough: float = math.inf) -> Found:
         """The answer; with a ``goal``, nothing that is not above it.
 
         The first radius of the grid above ``goal`` is tried first. If the bound fails there, its
-        own answer is not above ``goal``: that one evaluation is all.
+        own answer is not above ``goal``: that one evaluation is all. Nothing is looked for beyond
+        ``enough``.
         """
         if goal > 0.0 and self._left():
-            first = self._above(goal)
+            first = self.grid.above(goal)
             if not self._try(first):
                 return Found(0.0, self.grid.radius(first), self.steps, finished=True)
         elif self.max_steps > 1 and self._left():
             self._estimate()
-        while not self.neighbours.adjacent and self._left():
+        while not self._done(enough) and self._left():
             self._try(self.neighbours.probe(self.growth.limit(self.allowance.at)))
-        passed, failed = self.neighbours.passed, self.neighbours.failed
-        lower = 0.0 if passed is None else rounded_down(self.grid.radius(passed))
+        failed = self.neighbours.failed
         upper = math.inf if failed is None else self.grid.radius(failed)
-        return Found(lower, upper, self.steps, self.neighbours.adjacent)
+        return Found(self._lower, upper, self.steps, self._done(enough))
+
+    @property
+    def _lower(self) -> float:
+        """What is certified."""
+        passed = self.neighbours.passed
+        return 0.0 if passed is None else rounded_down(self.grid.radius(passed))
+
+    def _done(self, enough: float) -> bool:
+        return self.neighbours.adjacent or self._lower >= enough
 
     @cached_property
     def growth(self) -> Growth:
         """What is known of the bound at this image."""
         return Growth(self.method.steepness(self.image), self.method.growth)
-
-    def _above(self, goal: float) -> int:
-        """The index of the first radius that as an answer is above ``goal``."""
-        index = self.grid.below(goal) + 1
-        return index if rounded_down(self.grid.radius(index)) > goal else index + 1
 
     def _left(self) -> bool:
         return self.steps < self.max_steps and not self.stop()

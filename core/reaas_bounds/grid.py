@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from reaas_bounds.query import rounded_down
+
 # Radii reach from 2^-64 to 2^64: nobody asks about others.
 _OCTAVES = 64
 # The first probes follow the prediction; after so many the interval is halved instead.
@@ -34,6 +36,11 @@ class Grid:
         if self.radius(index) > radius:
             return index - 1
         return index + 1 if self.radius(index + 1) <= radius else index
+
+    def above(self, radius: float) -> int:
+        """The index of the first that is above ``radius`` even when rounded down as an answer."""
+        index = self.below(radius) + 1
+        return index if rounded_down(self.radius(index)) > radius else index + 1
 
 
 class Neighbours:

@@ -22,12 +22,15 @@ Stop = Callable[[], bool]
 # The envelope is tried where the constant is this much above the Jacobian at the image. Below it
 # the envelope hardly ever wins (measured: docs/research/quadratic-envelope.md).
 WORTH = 1.2
-# A tolerance below this asks for the fine level: intervals of the neurons for every rung, which
+# A tolerance below this asks for the fine level: intervals of the neurons for every step, which
 # cost more than the envelope.
 FINE = 0.01
-# The fine level has been seen to certify up to 2.5 times as much as the coarse one; its envelopes
-# for larger balls are the costliest.
-GROWTH = 3.0
+# Steps of an octave. The intervals of the fine level are made for the end of a step, so that
+# narrower steps are tighter; those of the coarse level hardly depend on it.
+COARSE_STEPS, FINE_STEPS = 1, 2
+# Where the search begins, between what is known and what is out of reach, as a power of their
+# quotient: about the median of where it ends, on unregularised encoders.
+COARSE_START, FINE_START = 0.4, 0.15
 
 
 def certify_locally(
@@ -85,31 +88,34 @@ class _Search:
     def coarse(self, known: float) -> Found:
         """By what is known of the neurons for all images."""
 
-        def certify(radius: float) -> float:
-            within = 2 * radius  # the next rung
-
+        def certify(low: float, high: float) -> float:
             def moves(index: int) -> Tensor:
-                return neuron_reach(self.local, index) * within
+                return neuron_reach(self.local, index) * high
 
-            return self._radius(radius, within, moves)
+            return self._radius(low, high, moves)
 
-        return search_ladder(certify, known, self.limit, self.stop, per_octave=1)
+        return self._search(certify, known, COARSE_START, COARSE_STEPS)
 
     def fine(self, known: float) -> Found:
-        """By intervals of the neurons in a ball of the rung's own size."""
+        """By intervals of the neurons in a ball of the step's own size."""
 
-        def certify(radius: float) -> float:
-            intervals = relaxed(self.centre, self.pair.inputs.new_tensor([radius])).intervals
+        def certify(low: float, high: float) -> float:
+            intervals = relaxed(self.centre, self.pair.inputs.new_tensor([high])).intervals
 
             def moves(index: int) -> Tensor:
                 most = torch.maximum(intervals[index].upper.abs(), intervals[index].lower.abs())
-                return torch.minimum(most, neuron_reach(self.local, index) * radius)
+                return torch.minimum(most, neuron_reach(self.local, index) * high)
 
-            return self._radius(radius, radius, moves)
+            return self._radius(low, high, moves)
 
-        limit = min(self.limit, GROWTH * known)
-        return search_ladder(certify, known, limit, self.stop, per_octave=3)
+        return self._search(certify, known, FINE_START, FINE_STEPS)
 
-    def _radius(self, radius: float, within: float, moves: Moves) -> float:
-        envelope = ball_envelope(self.local, radius, within, moves).with_slope(self.pair.slope)
-        return min(envelope.radius(self.allowance), within)
+    def _search(
+        self, certify: Callable[[float, float], float], known: float, share: float, per_octave: int
+    ) -> Found:
+        start = known * (self.limit / known) ** share if math.isfinite(self.limit) else known
+        return search_ladder(certify, start, known, self.limit, self.stop, per_octave)
+
+    def _radius(self, low: float, high: float, moves: Moves) -> float:
+        made = ball_envelope(self.local, math.sqrt(low * high), high, moves)
+        return min(made.with_slope(self.pair.slope).radius(self.allowance), high)

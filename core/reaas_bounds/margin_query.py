@@ -14,7 +14,7 @@ from reaas_bounds.query import Method, SearchOptions, check_query
 
 
 class MarginMethod(Enum):
-    """The sound bounds of a row; AUTO is the better of LIPSCHITZ and ENVELOPE."""
+    """The sound bounds of a row; AUTO is the best of them."""
 
     AUTO = "auto"
     LIPSCHITZ = "lipschitz"
@@ -36,7 +36,7 @@ class MarginOptions:
     more than three rows do."""
 
     search: SearchOptions = field(default_factory=SearchOptions)
-    """Of CROWN and IBP, which have no closed form in the radius, and of LOCAL for balls."""
+    """Of CROWN and IBP, which have no closed form in the radius, for each set, and of LOCAL."""
 
     def __post_init__(self) -> None:
         if self.steps < 0:

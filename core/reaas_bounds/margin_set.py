@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from reaas_bounds.bounds.centre import Centre
 from reaas_bounds.bounds.envelope import Local, quadratic_envelope
+from reaas_bounds.bounds.exclusion import ABSOLUTE_SLACK, RELATIVE_SLACK
 from reaas_bounds.bounds.multipliers import search_multipliers
 from reaas_bounds.bounds.row_constant import ROUNDING
 from reaas_bounds.bounds.row_gram import row_constants_of
-from reaas_bounds.bounds.row_interval import crown_row_bounds, ibp_rows
+from reaas_bounds.bounds.searched import Image
+from reaas_bounds.bounds.searched_rows import Shares
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
-from reaas_bounds.margin_query import MarginMethod, MarginSets
+from reaas_bounds.margin_query import MarginSets
 from reaas_bounds.rounding import float32_error_at, float32_row_error_at
 
 # Margins in units of ||a||, and radii, beyond this are cut off: squares of them must not overflow.
 HUGE = 1e30
-# Float32 evaluation of an attack: changes of features are good to a few 1e-6 of the feature's size.
-RELATIVE_SLACK = 1e-3
-ABSOLUTE_SLACK = 1e-5
 # Rounding of a margin's division, of the norm and of the subtraction, relative.
 _DIVISION = 1e-12
-
-# Bounds of ``c . (f(x + d) - f(x))`` that have no closed form in the radius.
-ROW_BOUNDS: dict[MarginMethod, Callable[[Centre, Tensor, float], Tensor]] = {
-    MarginMethod.CROWN: crown_row_bounds,
-    MarginMethod.IBP: ibp_rows,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +43,9 @@ class Point:
         return Local.of(self.network, self.x)
 
     @cached_property
-    def centre(self) -> Centre:
-        """The image as the centre of intervals."""
-        return Centre.of(self.network, self.x)
+    def image(self) -> Image:
+        """The image as searches see it."""
+        return Image(self.network, self.x)
 
     @cached_property
     def values_float32(self) -> list[Tensor]:
@@ -127,14 +118,17 @@ class MarginSet:
         envelope = quadratic_envelope(point.local, direction, chosen)
         return envelope.with_slope(point.constants.float32_slope).radius(self.margins[row])
 
-    def hold(self, method: MarginMethod, radius: float) -> bool:
-        """Whether a bound without a closed form certifies all rows within ``radius``."""
-        moved = ROW_BOUNDS[method](self.point.centre, self.rows, radius).tolist()
-        slope = self.point.constants.float32_slope * (1 + ROUNDING)
-        return all(
-            bound + slope * radius <= margin * (1 - _DIVISION)
-            for bound, margin in zip(moved, self.margins, strict=True)
-        )
+    @property
+    def shares(self) -> Shares:
+        """The rows as a search sees them, whose margins are all positive."""
+        margins = self.rows.new_tensor(self.margins) * (1 - _DIVISION)
+        return Shares(self.rows, margins, self.point.constants.float32_slope * (1 + ROUNDING))
+
+    def may_hold(self, radius: float) -> bool:
+        """Whether CROWN may certify all rows within ``radius``: decides effort only."""
+        moved = self.point.image.optimistic.rows(self.rows, radius)
+        shares = self.shares
+        return float(shares.largest(moved, moved.new_tensor([radius]))) <= 1.0
 
     def is_lost(self, row: int, radius: float) -> bool:
         """Whether an image within ``radius`` breaks the row: then no bound certifies the radius.

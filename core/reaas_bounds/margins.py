@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from reaas_bounds.bracket import Bracket
+from reaas_bounds.ball_search import Allowance, BallSearch
+from reaas_bounds.bounds.searched import Searched
+from reaas_bounds.bounds.searched_rows import Shares, crown_shares, ibp_shares
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
+from reaas_bounds.grid import Grid
 from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptions, MarginSets
 from reaas_bounds.margin_set import HUGE, MarginSet, sets_around
 from reaas_bounds.normalisation import COPIES, margins_before
@@ -21,6 +25,12 @@ from reaas_bounds.search import Stop, certify_ball, never
 # The envelope is built for radii 2^(j / LADDER), whatever the margins are: 26% apart, which costs
 # less than 1% of a radius (measured), since near its best it depends little on what it is for.
 LADDER = 3
+
+# Bounds of rows that have no closed form in the radius.
+_SEARCHED: dict[MarginMethod, Callable[[Shares], Searched]] = {
+    MarginMethod.CROWN: crown_shares,
+    MarginMethod.IBP: ibp_shares,
+}
 
 
 def certify_margins(
@@ -41,7 +51,10 @@ def certify_margins(
     f(x))`` over ``||d||_2 <= r``, e(x) a bound of the float32 error of ``a . feature`` at x, and
     slope its growth, ``E(r) + 2 e(x) + ||a|| slope r < m`` implies the row. E is the row's
     constant times r (LIPSCHITZ) or its quadratic envelope (ENVELOPE), and r a closed form in both;
-    or the row's bound by CROWN or IBP, of which a bracket is searched.
+    or the row's bound by CROWN or IBP, of which the largest radius of a grid is searched.
+
+    AUTO is the largest of all, set by set: CROWN, which is never above IBP's bound, takes seconds,
+    and is tried where ``Optimistic`` does not rule it out.
 
     Several sets of rows: each holds the smaller of its rows' radius and of the radius of its ball
     ``||z' - z||_2 <= rho`` (as ``certify_ball`` by the constant, and by LOCAL for AUTO and
@@ -51,7 +64,8 @@ def certify_margins(
 
     In a set only what limits the radius is worked on, until it stays the same: the answer is that
     of all rows. Each image is worked on alone, so its answer does not depend on the others. Larger
-    margins never give a smaller radius with LIPSCHITZ, nor with AUTO unless it is cut off.
+    margins never give a smaller radius, unless a search is cut off; for CROWN, and with it AUTO,
+    under the condition that ``BallSearch`` states.
 
     Features that are divided by their length: ``margins_before`` says what that is before.
 
@@ -95,6 +109,7 @@ class _Limits:
         self.methods: list[MarginMethod | Method] = [by] * len(own) + [Method.LIPSCHITZ]
         # What may still be improved: nothing that certifies 0 or everything.
         self.left = {item for item, radius in enumerate([*own, self.ball]) if 0 < radius < HUGE}
+        self.rows = sorted(self.left - {self.ball_item})
         if method is MarginMethod.LIPSCHITZ:
             self.left.clear()
         elif method not in (MarginMethod.AUTO, MarginMethod.ENVELOPE):
@@ -131,6 +146,12 @@ class _Limits:
         done = (r for item, r in enumerate(self.radii) if item not in self.left)
         return min(done, default=math.inf)
 
+    @property
+    def ceiling_of_rows(self) -> float:
+        """What the set cannot exceed, whatever its rows certify."""
+        others = set(range(len(self.radii))) - self.left.union(self.rows)
+        return min((self.radii[item] for item in others), default=math.inf)
+
     def improve(self, item: int, radius: float, method: MarginMethod | Method) -> None:
         """Note what a bound certifies of a row or of the ball, its last word."""
         self.left.discard(item)
@@ -155,8 +176,13 @@ class _Search:
         for limits in sorted(found, key=lambda limits: -limits.hope):
             if self.method in (MarginMethod.AUTO, MarginMethod.ENVELOPE):
                 self._work_on(limits, best)
-            elif self.method is not MarginMethod.LIPSCHITZ:
-                self._bisect(limits, best)
+            elif self.method in _SEARCHED:
+                self._search(limits, self.method, best)
+            best = max(best, limits.radius)
+        for limits in found if self.method is MarginMethod.AUTO else []:
+            if self._crown_may_win(limits, best):
+                self._search(limits, MarginMethod.CROWN, best)
+                self._work_on(limits, best)  # on the ball, if that is what limits it now
             best = max(best, limits.radius)
         radii = [limits.radius for limits in found]
         chosen = radii.index(max(radii))
@@ -217,19 +243,23 @@ class _Search:
                 break
         return best
 
-    def _bisect(self, limits: _Limits, best: float) -> None:
-        """One bracket of all rows together, beginning where their constants end."""
-        margins, rows, ball = limits.margins, sorted(limits.left), limits.ball
-        if limits.ceiling <= best or not rows:  # a row is lost, the ball is small, or all is free
+    def _crown_may_win(self, limits: _Limits, best: float) -> bool:
+        """Whether CROWN may certify the next radius of the grid above ``best``."""
+        if not (self.finished and limits.rows and limits.ceiling_of_rows > best > 0):
+            return False
+        grid = Grid.within(self.options.search.relative_tolerance)
+        return limits.margins.may_hold(grid.radius(grid.above(best)))
+
+    def _search(self, limits: _Limits, method: MarginMethod, best: float) -> None:
+        """One search of all rows together, for what is above ``best``."""
+        margins, enough = limits.margins, limits.ceiling_of_rows
+        if enough <= best or not limits.rows:  # a row is lost, the ball is small, or all is free
             return
-        bracket = Bracket(min(margins.constant_radii), self.options.search)
-        while bracket.open and bracket.lower < ball and bracket.upper > best:
-            if self.stop():
-                self.finished = False
-                break
-            bracket.record(bracket.probe, margins.hold(self.method, bracket.probe))
-            self.steps += 1
-        for row in rows:
-            limits.improve(row, bracket.lower, self.method)
-        if bracket.lower < ball and bracket.upper > best and not bracket.converged:
-            self.finished = False
+        searched = _SEARCHED[method](margins.shares)
+        options, one = self.options.search, Allowance(1.0, 0.0)
+        search = BallSearch(margins.point.image, searched, one, options, self.stop)
+        found = search.search(best, enough)
+        for row in limits.rows:
+            limits.improve(row, found.lower, method)
+        self.steps += found.steps
+        self.finished = self.finished and found.finished

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from reaas_bounds.ball_search import Allowance, BallSearch
@@ -14,6 +12,7 @@ from reaas_bounds.bounds import per_coordinate_floor
 from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image, Searched
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
+from reaas_bounds.grid import Grid
 from reaas_bounds.local import certify_locally
 from reaas_bounds.normalisation import radii_before
 from reaas_bounds.pairs import Pairs
@@ -26,10 +25,6 @@ _SEARCHED: dict[Method, Searched] = {
     Method.CROWN: CROWN,
     Method.CROWN_JOINT: CROWN_JOINT,
 }
-# Neurons of all images that one bound evaluation works on: the larger, the longer a deadline has
-# to wait (CROWN on 2^14 neurons takes about 2 s), the smaller, the more of the time of a small
-# network goes to overhead.
-_NEURONS = 2**14
 
 
 def never() -> bool:
@@ -53,10 +48,9 @@ def certify_ball(
     implies that the float32 features of all images within r of x lie within R' of x's. The
     answer is the largest r found for which this was checked; 0 if no r > 0 passes.
 
-    AUTO is the largest of LIPSCHITZ (closed form), LOCAL (fine level), IBP, CROWN and CROWN_JOINT.
-    A bound that fails just above the best so far, or provably would, is dropped: its own answer
-    would not be larger. CROWN_JOINT is left out where the constant is close to the Jacobian and
-    bounds of single coordinates cannot win.
+    AUTO is the largest of LIPSCHITZ (closed form), LOCAL (fine level), CROWN and CROWN_JOINT; IBP's
+    bound is never below CROWN's. A bound that fails just above the best so far is dropped: its own
+    answer would not be larger. ``Optimistic`` spares most of these evaluations.
 
     Features that are divided by their length: ``radii_before`` says what that is before.
 
@@ -82,56 +76,57 @@ def certify_ball(
         feature_radii = radii_before(network, inputs, feature_radii)
         network, constants = network.before, constants.undivided
     pairs = Pairs.of(network, constants, inputs, feature_radii)
-    closed = [_closed_form(radius) for radius in pairs.lipschitz.tolist()]
+    if method is Method.LOCAL:
+        return certify_locally(pairs, options, stop)
+    singles = [pairs.select([index]) for index in range(len(inputs))]
+    return [_certify(pair, method, options, stop) for pair in singles]
+
+
+def _certify(pair: Pairs, method: Method, options: SearchOptions, stop: Stop) -> CertifiedRadius:
+    """Each pair is worked on alone: its bits are those of any batch."""
+    closed = float(pair.lipschitz)
+    if closed == 0.0:  # the float32 error alone exceeds R'
+        kind = Method.LIPSCHITZ if method is Method.AUTO else method
+        return CertifiedRadius(0.0, kind, upper=0.0, steps=0, converged=True)
+    known = CertifiedRadius(closed, Method.LIPSCHITZ, upper=closed, steps=0, converged=True)
     if method is Method.LIPSCHITZ:
-        return closed
-    answers: list[CertifiedRadius] = []
-    for chunk in _chunks(pairs):
-        known = closed[len(answers) : len(answers) + len(chunk.inputs)]
-        if method is Method.AUTO:
-            answers += _best_of_all(chunk, known, options, stop)
-        elif method is Method.LOCAL:
-            answers += certify_locally(chunk, options, stop)
-        else:
-            answers += _search(chunk, method, options, stop, goals=[0.0] * len(known))
-    return answers
-
-
-def _chunks(pairs: Pairs) -> list[Pairs]:
-    """Pairs in groups of about ``_NEURONS`` activations."""
-    each = sum(math.prod(node.shape) for node in pairs.network.folded.nodes)
-    size = max(1, _NEURONS // each)
-    count = len(pairs.inputs)
-    return [pairs.select(range(i, min(i + size, count))) for i in range(0, count, size)]
-
-
-def _closed_form(radius: float) -> CertifiedRadius:
-    return CertifiedRadius(radius, Method.LIPSCHITZ, upper=radius, steps=0, converged=True)
+        return known
+    image = Image(pair.network, pair.inputs)
+    if method is Method.AUTO:
+        return _best_of_all(image, pair, known, options, stop)
+    return _search(image, pair, method, options, stop, goal=0.0)
 
 
 def _best_of_all(
-    pairs: Pairs, closed: list[CertifiedRadius], options: SearchOptions, stop: Stop
-) -> list[CertifiedRadius]:
-    """The largest radius of all bounds for every pair."""
+    image: Image, pair: Pairs, known: CertifiedRadius, options: SearchOptions, stop: Stop
+) -> CertifiedRadius:
+    """The largest radius of all bounds, from cheap to costly."""
     if stop():
-        return [replace(answer, converged=False) for answer in closed]
-    local = certify_locally(pairs, options, stop, fine=True)
-    best = [_combined(a, b) for a, b in zip(closed, local, strict=True)]
-    if stop():
-        return [replace(answer, converged=False) for answer in best]
-    radii = torch.tensor([answer.radius for answer in best], dtype=torch.float64)
-    allowed = pairs.allowed(radii)
-    floor = per_coordinate_floor(pairs.network, pairs.inputs, radii, allowed)
-    positive = pairs.lipschitz > 0
-    single = ((floor <= allowed) & positive).nonzero().flatten().tolist()
-    worked = [index for index, answer in enumerate(local) if answer.steps > 0]
-    joint = sorted({*single, *worked})
-    for method, left in ((Method.IBP, single), (Method.CROWN, single), (Method.CROWN_JOINT, joint)):
-        goals = [best[index].radius for index in left]
-        found = _search(pairs.select(left), method, options, stop, goals) if left else []
-        for index, answer in zip(left, found, strict=True):
-            best[index] = _combined(best[index], answer)
+        return replace(known, converged=False)
+    (local,) = certify_locally(pair, options, stop, fine=True)
+    best = _combined(known, local)
+    for method in (Method.CROWN, Method.CROWN_JOINT):
+        if stop():
+            return replace(best, converged=False)
+        if _may_win(image, pair, method, best.radius, options):
+            found = _search(image, pair, method, options, stop, best.radius)
+            best = _combined(best, found)
     return best
+
+
+def _may_win(
+    image: Image, pair: Pairs, method: Method, best: float, options: SearchOptions
+) -> bool:
+    """Whether the bound may certify the next radius of the grid above ``best``."""
+    grid = Grid.within(options.relative_tolerance)
+    radius = grid.radius(grid.above(best))
+    allowed = pair.allowance - pair.slope * radius  # [1]
+    if method is Method.CROWN_JOINT:
+        return image.optimistic.joint(radius, float(allowed)) <= float(allowed)
+    floor = per_coordinate_floor(image.network, image.x, allowed.new_tensor([radius]), allowed)
+    if bool(floor > allowed):
+        return False
+    return image.optimistic.single(radius, float(allowed)) <= float(allowed)
 
 
 def _combined(a: CertifiedRadius, b: CertifiedRadius) -> CertifiedRadius:
@@ -141,26 +136,9 @@ def _combined(a: CertifiedRadius, b: CertifiedRadius) -> CertifiedRadius:
 
 
 def _search(
-    pairs: Pairs, method: Method, options: SearchOptions, stop: Stop, goals: Sequence[float]
-) -> list[CertifiedRadius]:
-    """Every pair's radius by one bound, each worked on alone: its bits are those of any batch.
-
-    ``goals``: a pair is dropped where its bound fails above them.
-    """
-    return [
-        _search_one(pairs.select([index]), method, options, stop, goal)
-        for index, goal in enumerate(goals)
-    ]
-
-
-def _search_one(
-    pair: Pairs, method: Method, options: SearchOptions, stop: Stop, goal: float
+    image: Image, pair: Pairs, method: Method, options: SearchOptions, stop: Stop, goal: float
 ) -> CertifiedRadius:
-    if float(pair.lipschitz) == 0.0:  # the float32 error alone exceeds R'
-        return CertifiedRadius(0.0, method, upper=0.0, steps=0, converged=True)
-    image, allowance = (
-        Image(pair.network, pair.inputs),
-        Allowance(float(pair.allowance), pair.slope),
-    )
+    """The radius by one bound; nothing where it fails above ``goal``."""
+    allowance = Allowance(float(pair.allowance), pair.slope)
     found = BallSearch(image, _SEARCHED[method], allowance, options, stop).search(goal)
     return CertifiedRadius(found.lower, method, found.upper, found.steps, found.finished)

@@ -226,20 +226,26 @@ def test_the_served_features_of_no_image_inside_leave_the_ball(name: str) -> Non
     st.lists(st.floats(-3, 3), min_size=8, max_size=8),
     st.floats(-3, 1),
     st.floats(0, 1),
+    st.floats(-4, 7),
     st.sampled_from([1, 4]),
 )
 def test_a_larger_question_never_finds_less_on_the_ladder(
-    shapes: list[float], gains: list[float], known: float, more: float, per_octave: int
+    shapes: list[float],
+    gains: list[float],
+    known: float,
+    more: float,
+    ahead: float,
+    per_octave: int,
 ) -> None:
     """Envelopes of any shape, not nested, of which the larger question's say more."""
 
     def search(gain: list[float], start: float) -> Found:
-        def certify(radius: float) -> float:
-            place = round(4 * math.log2(radius)) % 8
-            return float(2.0 ** (start + shapes[place] + gain[place]))
+        def certify(low: float, high: float) -> float:
+            place = round(4 * math.log2(low)) % 8
+            return min(float(2.0 ** (start + shapes[place] + gain[place])), high)
 
-        limit = 2.0 ** (start + 6)
-        return search_ladder(certify, 2.0**start, limit, lambda: False, per_octave)
+        limit, first = 2.0 ** (start + 6), 2.0 ** (start + ahead)
+        return search_ladder(certify, first, 2.0**start, limit, lambda: False, per_octave)
 
     smaller = search([0.0] * 8, known)
     larger = search([abs(gain) for gain in gains], known + more)

@@ -25,7 +25,6 @@ from reaas_bounds import (
 )
 from reaas_bounds.ball_search import Allowance, BallSearch, Found
 from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image
-from reaas_bounds.bracket import Bracket
 from reaas_bounds.grid import Grid, Neighbours
 from reaas_bounds.query import rounded_down
 from reaas_bounds.rounding import float32_error_at
@@ -195,6 +194,9 @@ def test_the_grid_radius_below_is_the_next(radius: float, per_octave: int) -> No
     grid = Grid(per_octave)
     index = grid.below(radius)
     assert grid.radius(index) <= radius < grid.radius(index + 1)
+    above = grid.above(radius)
+    assert above in (index + 1, index + 2)
+    assert rounded_down(grid.radius(above)) > radius >= rounded_down(grid.radius(above - 1))
 
 
 @pytest.mark.parametrize("tolerance", [0.01, 1e-4])
@@ -260,23 +262,6 @@ def test_no_pair_of_questions_is_out_of_order(
 def _constants(name: str) -> tuple[Network, CertifiedConstants]:
     network = load_network(ENCODERS[name](3))
     return network, certified_constants(network)
-
-
-@pytest.mark.parametrize(("limit", "guess"), [(1.0, 1e-3), (1.0, 100.0), (0.37, 0.4), (5.0, 5.0)])
-def test_a_bracket_closes_on_the_limit_from_any_guess(limit: float, guess: float) -> None:
-    bracket = Bracket(guess, SearchOptions(max_steps=64, relative_tolerance=1e-3))
-    while bracket.open:
-        bracket.record(bracket.probe, bracket.probe <= limit)
-    assert bracket.converged
-    assert bracket.lower <= limit < bracket.upper <= bracket.lower * 1.001
-    assert bracket.steps <= 24
-
-
-def test_a_bracket_of_a_hopeless_bound_ends_with_nothing() -> None:
-    bracket = Bracket(1.0, OPTIONS)
-    while bracket.open:
-        bracket.record(bracket.probe, certified=False)
-    assert (bracket.lower, bracket.steps, bracket.converged) == (0.0, OPTIONS.max_steps, False)
 
 
 def test_radii_are_rounded_down_to_twelve_digits() -> None:

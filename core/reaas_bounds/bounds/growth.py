@@ -50,5 +50,7 @@ class Growth:
         self._radius, self._height = radius, height
 
     def _value(self, radius: float) -> float:
-        height = self._height * (radius / self._radius) ** self._power
+        # A bound below its tangent (intervals that reach a flat piece) is not taken further down.
+        power = self._power if self._height > 0 else 0.0
+        height = self._height * (radius / self._radius) ** power
         return self.steepness * radius * math.exp(min(height, _LOG_LARGEST))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.centre import ABSOLUTE_MARGIN, RELATIVE_MARGIN, Centre, Interval
 from reaas_bounds.bounds.crown import relaxed
-from reaas_bounds.bounds.crown_rows import row_bounds
+from reaas_bounds.bounds.crown_rows import RowBounds, row_bounds
 from reaas_bounds.bounds.ibp import propagate
 from reaas_bounds.graph.nodes import Affine, Input
 from reaas_bounds.graph.window import crop
@@ -45,18 +47,34 @@ def ibp_rows(centre: Centre, rows: Tensor, radius: float) -> Tensor:
     return bound
 
 
-def crown_row_bounds(centre: Centre, rows: Tensor, radius: float) -> Tensor:
-    """The same by CROWN, never above ``ibp_rows``; [m], deterministic.
+@dataclass(frozen=True, eq=False)
+class CrownRows:
+    """Bounds of m rows of the feature of one image by CROWN, made for one radius.
+
+    ``intervals`` [m]: by interval propagation at that radius; ``scale`` [m]: what is added for the
+    rounding of the centre.
+    """
+
+    rows: RowBounds
+    intervals: Tensor
+    scale: Tensor
+
+    def at(self, radius: Tensor) -> Tensor:
+        """Per row [m], for ``radius`` [1], at most the one that they were made for."""
+        lower, upper = self.rows.at(radius)
+        bound = upper + RELATIVE_MARGIN * (lower.abs() + upper.abs()) + self.scale
+        return torch.minimum(bound, self.intervals)
+
+
+def crown_rows(centre: Centre, rows: Tensor, radius: float) -> CrownRows:
+    """Per row c of ``rows`` [m, d] a bound by CROWN, never above ``ibp_rows``; deterministic.
 
     Theorem: that of ``crown_bound``. The row is pulled back through the lines as it is, so that its
     coordinates are bounded together; it has no 2-norm to lose anything in.
     """
-    graph, radii = centre.graph, rows.new_tensor([radius])
-    last = len(graph.nodes) - 1
+    graph, last = centre.graph, len(centre.graph.nodes) - 1
     shaped = rows.reshape(len(rows), *graph.nodes[last].shape)
-    found = relaxed(centre, radii)
-    lower, upper = row_bounds(graph, last, shaped, None, found.lines).at(radii)  # [m]
-    largest = float(centre.scale(last).max())
-    rounding = RELATIVE_MARGIN * (lower.abs() + upper.abs())
-    bound = upper + rounding + ABSOLUTE_MARGIN * largest * rows.norm(dim=1)
-    return torch.minimum(bound, ibp_rows(centre, rows, radius))
+    found = relaxed(centre, rows.new_tensor([radius]))
+    bounds = row_bounds(graph, last, shaped, None, found.lines)
+    scale = ABSOLUTE_MARGIN * float(centre.scale(last).max()) * rows.norm(dim=1)
+    return CrownRows(bounds, ibp_rows(centre, rows, radius), scale)

@@ -15,10 +15,11 @@ from reaas_bounds.bounds.crown import crown
 from reaas_bounds.bounds.crown_joint import crown_joint
 from reaas_bounds.bounds.ibp import ibp_bound
 from reaas_bounds.bounds.linearisation import Linearisation
+from reaas_bounds.bounds.optimistic import Optimistic
 from reaas_bounds.graph.network import Network
 
 # IBP's slope at r = 0 is taken at this radius: no neuron near its kink is that near.
-_TINY = 2.0**-20
+TINY = 2.0**-20
 
 
 class Bound(Protocol):
@@ -44,6 +45,11 @@ class Image:
     def estimated(self) -> Centre:
         """In float32: says where to look."""
         return Centre.of(self.network, self.x.float())
+
+    @cached_property
+    def optimistic(self) -> Optimistic:
+        """In float32: says what is not worth an evaluation."""
+        return Optimistic.of(self.network, self.x)
 
     @cached_property
     def tangents(self) -> Linearisation:
@@ -83,7 +89,7 @@ class _Constant:
 
 
 def _interval_steepness(image: Image) -> float:
-    return float(ibp_bound(image.exact, image.x.new_tensor([_TINY]))) / _TINY
+    return float(ibp_bound(image.exact, image.x.new_tensor([TINY]))) / TINY
 
 
 IBP = Searched(
