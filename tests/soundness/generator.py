@@ -135,6 +135,14 @@ def resize_linear(d: Draft) -> None:
     d.op("Resize", None, np.array([1.0, 1.0, 2.0, d.pick(0.5, 2.0)]), mode="linear")
 
 
+def resize_any(d: Draft) -> None:
+    """Up or down by any factor, in each of the ways to place pixels."""
+    sizes = [d.pick(*range(2, 2 * side)) for side in d.now[1:]]
+    where = d.pick("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+    d.op("Resize", None, None, np.array(sizes), axes=[2, 3], mode="linear",
+         coordinate_transformation_mode=where)  # fmt: skip
+
+
 def transpose(d: Draft) -> None:
     """Rows and columns change places."""
     d.op("Transpose", perm=[0, 1, 3, 2])
@@ -170,6 +178,40 @@ def erf_gelu(d: Draft) -> None:
     d.op("Add", np.array(1.0))
     d.op("Mul", start, d.last)
     d.op("Mul", np.array(0.5))
+
+
+def clip(d: Draft) -> None:
+    """Both limits, as ReLU6 has them, or one."""
+    limits = d.pick((-0.4, 0.5), (0.0, 0.8), (-0.3, None), (None, 0.4))
+    d.op("Clip", *(None if limit is None else np.array(limit) for limit in limits))
+
+
+def tanh_gelu(d: Draft) -> None:
+    """GELU by tanh, as one operator or as the operators that make it."""
+    if d.pick(True, False):
+        d.op("Gelu", approximate="tanh")
+        return
+    start = d.last
+    d.op("Mul", start, d.op("Mul", start, start))
+    d.op("Mul", np.array(0.044715))
+    d.op("Add", start, d.last)
+    d.op("Mul", np.array(np.sqrt(2 / np.pi)))
+    d.op("Tanh")
+    d.op("Add", np.array(1.0))
+    d.op("Mul", start, d.last)
+    d.op("Mul", np.array(0.5))
+
+
+def group_sort(d: Draft) -> None:
+    """A sort of groups of four or three channels, or the largest of them."""
+    size = d.pick(3, 4)
+    if d.now[0] % size:
+        convolution(d, kernel=(1, 1), out=size)
+    groups, *space = d.now[0] // size, *d.now[1:]
+    d.op("Reshape", np.array([0, groups, size, *space]))
+    kept = d.pick(size, 2)
+    values, _ = d.outputs("TopK", 2, d.last, np.array([kept]), axis=2, largest=d.pick(0, 1))
+    d.op("Reshape", values, np.array([0, groups * kept, *space]))
 
 
 def max_min(d: Draft) -> None:
@@ -228,6 +270,9 @@ ACTIVATIONS: dict[str, Step] = {
     "sigmoid": lambda d: d.op("Sigmoid"),
     "gelu": lambda d: d.op("Gelu"),
     "erf_gelu": erf_gelu,
+    "clip": clip,
+    "tanh_gelu": tanh_gelu,
+    "group_sort": group_sort,
     "max_min": max_min,
 }
 
@@ -249,6 +294,7 @@ STEPS: dict[str, Step] = {
     "max_pool": max_pool,
     "resize_nearest": resize_nearest,
     "resize_linear": resize_linear,
+    "resize_any": resize_any,
     "transpose": transpose,
     "nothing": nothing,
 }

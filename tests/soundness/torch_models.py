@@ -107,11 +107,32 @@ def branched() -> nn.Module:
     )  # fmt: skip
 
 
+class SortedFours(nn.Module):
+    """Groups of four channels in ascending order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, 4k, H, W] -> the same."""
+        groups = x.view(x.shape[0], -1, 4, *x.shape[2:])
+        return torch.sort(groups, dim=2)[0].view(x.shape)
+
+
+def mobile() -> nn.Module:
+    """Depthwise convolutions with ReLU6, GELU by tanh, a sort, a rescaling by an odd factor."""
+    return nn.Sequential(
+        Normalised(),
+        nn.Conv2d(3, 4, 3, padding=1, groups=1), nn.BatchNorm2d(4), nn.ReLU6(),
+        nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.BatchNorm2d(4), nn.GELU(approximate="tanh"),
+        nn.Upsample(size=(5, 4), mode="bilinear"), nn.Conv2d(4, 4, 1), SortedFours(),
+        nn.Flatten(), nn.Linear(4 * 5 * 4, DIM),
+    )  # fmt: skip
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "resnet": resnet,
     "plain": plain,
     "lipschitz": lipschitz,
     "branched": branched,
+    "mobile": mobile,
 }
 
 

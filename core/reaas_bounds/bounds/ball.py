@@ -174,7 +174,7 @@ def ramp(
     ``w = size / 4K``, since of the two parabolas and the Huber function of ``beta`` the first and
     the last are below ``t^2 p^2 / 4K`` for every p, the second is ``(1 - t)^2 p^2 / 4K - |z| |p|``,
     and ``(1 - t)^2 - t^2 = 1 - 2t <= 4K |z| / size``. A function that is only known by its slopes
-    takes ``C`` and ``R^2 / 4K``.
+    takes ``C`` and ``R^2 / 4K``; where it is straight that far, its slope and 0.
     """
     match function:
         case TwoSlope():
@@ -184,8 +184,9 @@ def ramp(
             slopes = function.alpha + rest * torch.where(z > 0, 1 - off, off)
             return slopes, (rest * off).square() / (4 * curvature)
         case _:
-            spread = function.spread.expand(z.shape)
-            return function.centre.expand(z.shape), spread.square() / (4 * curvature)
+            bent = function.bends(z - cap, z + cap)
+            slopes = torch.where(bent, function.centre, function.derivative(z))
+            return slopes, torch.where(bent, function.spread.square() / (4 * curvature), 0.0)
 
 
 def neuron_reach(local: Local, index: int) -> Tensor:
