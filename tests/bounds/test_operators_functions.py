@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from reaas_bounds.bounds.activation_beta import beta
+from reaas_bounds.bounds.ball import ramp
 from reaas_bounds.bounds.centre import Interval
 from reaas_bounds.bounds.relaxation import relax
 from reaas_bounds.graph.activation import RELU, Clip, Entrywise, TwoSlope
@@ -120,6 +121,23 @@ def test_beta_of_a_clip_is_attained(name: str) -> None:
     gain = p * (function.value(z + s) - function.value(z) - g * s) - k * s * s
     found = beta(function, p, g, z, k)[:, 0]
     assert bool((gain.amax(1) <= found + 1e-12).all() & (found <= gain.amax(1) + 2e-3).all())
+
+
+@every
+def test_ramps_cover_every_gain_as_far_as_a_neuron_moves(name: str) -> None:
+    function, random = FUNCTIONS[name], np.random.default_rng(5)
+    z, _, _ = samples(5)
+    size, k, cap = (
+        torch.from_numpy(10 ** random.uniform(low, high, z.shape))
+        for low, high in ((-1, 1), (-2, 2), (-3, 1))
+    )
+    g, omega = ramp(function, z, size, k, cap)
+    s = cap * torch.linspace(-1, 1, 41, dtype=torch.float64)
+    gain = function.value(z + s) - function.value(z) - g * s
+    for share in (-1.0, -0.3, 0.3, 1.0):
+        p = share * size
+        rounding = 1e-12 * (1 + p.abs() * (1 + z.abs()) + p * p / k)
+        assert bool((p * gain <= omega * p * p + k * s * s + rounding).all())
 
 
 @every
