@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reaas_bounds.bounds.growth import Growth
-from reaas_bounds.bounds.searched import Bound, Image, Searched
+from reaas_bounds.bounds.searched import Bound, Image, Make, Searched
 from reaas_bounds.grid import Grid, Neighbours
 from reaas_bounds.query import SearchOptions, rounded_down
 
 # A bound that does not pass at this share of the radius it was made for says nothing below.
 _SMALLEST = 2.0**-10
+# Evaluations in float32 before the first in float64, at most; mostly two find where it fails.
+_ESTIMATES = 4
+# A bound in float32 is good to a few 1e-6 of itself: above the allowance by this share it fails.
+_CLEARLY = 1e-4
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,9 @@ class BallSearch:
     B bounds the change of the feature, or the largest share of a margin that is used up.
 
     A bound made for r holds for every smaller radius too, ``B(s | r)`` for s <= r: an evaluation
-    that fails at r still certifies the largest s at which it passes. So one evaluation a little
-    above the limit, where the bound's growth predicts it, mostly finds both neighbours. The first
-    is in float32 and only says where.
+    that fails at r still certifies the largest s at which it passes. Where the growth of the bound
+    predicts that it fails is confirmed in float32, with a slack; so one evaluation in float64,
+    of the radius just below, is mostly all that a certificate takes.
 
     Theorem: if ``B(s | r)`` never falls with r, nor with s, the answer is the largest radius of
     the grid with ``B(r | r) <= allowance``, whatever was tried on the way; so a larger allowance
@@ -83,10 +87,10 @@ class BallSearch:
             first = self.grid.above(goal)
             if not self._try(first):
                 return Found(0.0, self.grid.radius(first), self.steps, finished=True)
-        elif self.max_steps > 1 and self._left():
+        elif self.max_steps > 1:
             self._estimate()
         while not self._done(enough) and self._left():
-            self._try(self.neighbours.probe(self.growth.limit(self.allowance.at)))
+            self._try(self.neighbours.probe(self._limit()))
         failed = self.neighbours.failed
         upper = math.inf if failed is None else self.grid.radius(failed)
         return Found(self._lower, upper, self.steps, self._done(enough))
@@ -103,47 +107,65 @@ class BallSearch:
     @cached_property
     def growth(self) -> Growth:
         """What is known of the bound at this image."""
-        return Growth(self.method.steepness(self.image), self.method.growth)
+        expected = self.method.growth(self.image, self.allowance.start)
+        return Growth(self.method.steepness(self.image), expected)
 
     def _left(self) -> bool:
         return self.steps < self.max_steps and not self.stop()
 
     def _estimate(self) -> None:
-        """Learn from one evaluation in float32."""
-        self.steps += 1
-        radius = self.growth.limit(self.allowance.at)
-        made = self.method.estimate(self.image, self.image.x.new_tensor([radius]))
-        self.growth.learn(radius, self._at(made, radius))
+        """Find where the bound begins to fail by evaluations in float32."""
+        near = Neighbours(self.grid)
+        for _ in range(min(_ESTIMATES, self.max_steps - 1)):
+            if not self._left() or near.failed == self._predicted() + 1:
+                break
+            self._evaluate(self.method.estimate, near.probe(self._limit()), near, 1 - _CLEARLY)
+        if near.failed is not None:
+            self.neighbours.fails(near.failed)
 
     def _try(self, index: int) -> bool:
         """Whether the bound passes at ``index``; keeps all that the evaluation says."""
+        return self._evaluate(self.method.certify, index, self.neighbours, 1.0)
+
+    def _evaluate(self, make: Make, index: int, known: Neighbours, share: float) -> bool:
+        """The same by ``make``, for ``known``, with this ``share`` of the bound."""
         self.steps += 1
         radius = self.grid.radius(index)
-        made = self.method.certify(self.image, self.image.x.new_tensor([radius]))
+        made = make(self.image, self.image.x.new_tensor([radius]))
         self.growth.learn(radius, self._at(made, radius))
-        if self._passes(made, index):
-            self.neighbours.passes(index)
+        if self._passes(made, index, share):
+            known.passes(index)
             return True
-        self.neighbours.fails(index)
-        self._search_below(made, index)
+        known.fails(index)
+        below = self._below(made, index, share)
+        if below is not None:
+            known.passes(below)
         return False
 
-    def _search_below(self, made: Bound, index: int) -> None:
+    def _limit(self) -> float:
+        return self.growth.limit(self.allowance.at)
+
+    def _predicted(self) -> int:
+        """Index of the largest radius that is expected to pass."""
+        return self.grid.below(self._limit())
+
+    def _below(self, made: Bound, index: int, share: float) -> int | None:
         """The largest radius below ``index`` at which the bound made for it passes."""
         low, jump = index - 1, 1
-        while not self._passes(made, low):
+        while not self._passes(made, low, share):
             if self.grid.radius(low) < _SMALLEST * self.grid.radius(index):
-                return
+                return None
             low, jump = low - jump, 2 * jump
         high = min(low + jump, index)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if self._passes(made, middle) else (low, middle)
-        self.neighbours.passes(low)
+            passed = self._passes(made, middle, share)
+            low, high = (middle, high) if passed else (low, middle)
+        return low
 
-    def _passes(self, made: Bound, index: int) -> bool:
+    def _passes(self, made: Bound, index: int, share: float) -> bool:
         radius = self.grid.radius(index)
-        return self._at(made, radius) <= self.allowance.at(radius)
+        return share * self._at(made, radius) <= self.allowance.at(radius)
 
     def _at(self, made: Bound, radius: float) -> float:
         return float(made.at(self.image.x.new_tensor([radius])))

@@ -14,6 +14,8 @@ from reaas_bounds.bounds import Centre, crown_bound, crown_joint_bound, ibp_boun
 from reaas_bounds.bounds.crown import crown
 from reaas_bounds.bounds.exclusion import jacobian
 from reaas_bounds.bounds.linearisation import Linearisation
+from reaas_bounds.bounds.row_hidden import neuron_constants
+from reaas_bounds.bounds.row_interval import crown_rows
 from reaas_bounds.graph import Affine
 from reaas_bounds.graph.maps import Convolution, materialize
 from reaas_bounds.graph.patches import pull_patches, spread_out, unit_patches
@@ -124,6 +126,31 @@ def test_a_bound_made_for_one_radius_holds_for_smaller_ones(name: str) -> None:
             for found in pgd(network, x, radii, steps=5):
                 assert float(change(network, x, found)) <= values[-1]
     assert all(large >= small for large, small in itertools.pairwise(values))
+
+
+@pytest.mark.parametrize("name", ["strided", "residual"])
+def test_rows_made_for_one_radius_hold_for_smaller_ones(name: str) -> None:
+    network = load(ENCODERS[name](1))
+    x, generator = image(network), torch.Generator().manual_seed(0)
+    rows = torch.randn(3, network.feature_dim, dtype=torch.float64, generator=generator)
+    made = crown_rows(Centre.of(network, x), rows, 0.5)
+    for radius in (0.5, 0.3, 0.1):
+        for found in pgd(network, x, torch.tensor([radius], dtype=torch.float64), steps=5):
+            moved = rows @ (network.forward(found) - network.forward(x))[0]
+            assert bool((moved <= made.at(radius)).all())
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_hidden_neurons_move_no_further_than_their_constants(name: str) -> None:
+    network = load(ENCODERS[name](4))
+    x = image(network, count=8)
+    for y in (image(network, seed=1, count=8), x + 1e-3 * (image(network, seed=2, count=8) - x)):
+        distance = (y - x).flatten(1).norm(dim=1)
+        values = zip(network.folded.activations(x), network.folded.activations(y), strict=True)
+        for index, (a, b) in enumerate(values):
+            if isinstance(network.folded.nodes[index], Affine):
+                farthest = ((b - a).abs() / distance.view(-1, *(1 for _ in a.shape[1:]))).amax(0)
+                assert bool((farthest <= neuron_constants(network, index)).all())
 
 
 @pytest.mark.parametrize("name", ["strided", "residual", "dense"])

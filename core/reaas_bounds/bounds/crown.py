@@ -18,11 +18,11 @@ from reaas_bounds.bounds.crown_rows import Lines, RowBounds, row_bounds
 from reaas_bounds.bounds.ibp import propagate
 from reaas_bounds.bounds.linearisation import Linearisation
 from reaas_bounds.bounds.relaxation import relax
-from reaas_bounds.bounds.row_constant import reach
+from reaas_bounds.bounds.row_hidden import neuron_constants
 from reaas_bounds.graph.activation import Entrywise
 from reaas_bounds.graph.nodes import Activation, Affine, Graph
 from reaas_bounds.graph.patches import unit_patches
-from reaas_bounds.graph.rows import group_size
+from reaas_bounds.graph.rows import unit_group_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,27 +74,45 @@ class Relaxed:
     intervals: list[Interval]
     lines: dict[int, Lines]
 
+    @classmethod
+    def within(cls, centre: Centre, intervals: list[Interval]) -> Relaxed:
+        """Lines of the activations on given intervals of all nodes: as sound as these are."""
+        return cls(
+            intervals,
+            {
+                index: _lines(centre, index, intervals)
+                for index, node in enumerate(centre.graph.nodes)
+                if isinstance(node, Activation)
+            },
+        )
+
+
+def _lines(centre: Centre, index: int, intervals: list[Interval]) -> Lines:
+    """CROWN's lines of activation ``index``."""
+    node = centre.graph.nodes[index]
+    assert isinstance(node, Activation)
+    found = relax(node.function, centre.values[node.source], intervals[node.source])
+    return Lines(found, node.shape)
+
 
 def relaxed(centre: Centre, radius: Tensor) -> Relaxed:
     """What is known of the hidden neurons of one image within ``radius`` [1].
 
     Intervals of what activations read are CROWN's own, intersected with interval propagation and
-    with ``|w_j . s| <= ||w_j|| Q r``, s the change of what neuron j reads: ``||s|| <= Q r`` by
-    averaged operators. CROWN's rows are needed only for neurons whose function still bends in
-    its interval: that last bound, which costs nothing, leaves few of them.
+    with the neurons' own constants times r. CROWN's rows are needed only for neurons whose
+    function still bends in its interval: that last bound, which costs nothing, leaves few of them.
     """
-    graph, known = centre.graph, reach(centre.network)
+    graph = centre.graph
     readers, last = _readers(graph), len(graph.nodes) - 1
     intervals: list[Interval] = []
     lines: dict[int, Lines] = {}
     for index, node in enumerate(graph.nodes):
         interval = propagate(centre, index, intervals, radius)
         if isinstance(node, Activation):
-            found = relax(node.function, centre.values[node.source], intervals[node.source])
-            lines[index] = Lines(found, node.shape)
+            lines[index] = _lines(centre, index, intervals)
         if index != last and index not in centre.first_rows:
             if isinstance(node, Affine):
-                size = centre.network.row_norms(index).to(radius) * (known[node.source] * radius)
+                size = neuron_constants(centre.network, index).to(radius) * radius
                 within = Interval(-size[None], size[None]).widened(centre.scale(index))
                 interval = interval.intersect(within)
             if index in readers:
@@ -126,7 +144,7 @@ def _tightened(
     bent = torch.stack([function.bends(*ends) for function in functions]).any(0)
     lower, upper = interval.lower.flatten().clone(), interval.upper.flatten().clone()
     # Lower and upper bounds travel together: two rows a neuron.
-    size = max(1, group_size(centre.graph) // 2)
+    size = max(1, unit_group_size(centre.graph, index) // 2)
     wanted = bent.flatten().nonzero()[:, 0]
     for start in range(0, len(wanted), size):
         neurons = wanted[start : start + size]

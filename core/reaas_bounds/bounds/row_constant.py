@@ -76,15 +76,20 @@ def averaged_rows(network: Network, known: list[float], rows: Tensor, meet: Meet
 
 
 def rounded_rows(
-    network: Network, known: list[float], size: Tensor, sizes: dict[int, Tensor]
+    network: Network,
+    known: list[float],
+    size: Tensor,
+    sizes: dict[int, Tensor],
+    start: int | None = None,
 ) -> Tensor:
     """What the rounding of pulled back rows may hide of their value, per unit of ``||d||``, [m].
 
     A row p pulled through W is off by at most ``ROUNDING || |W| || ||p||``, and what it meets
-    there is at most ``Q ||d||``. ``size`` [m]: norms of the rows at the feature; ``sizes``: at the
-    output of each activation that they passed with slopes in its range.
+    there is at most ``Q ||d||``. ``size`` [m]: norms of the rows at node ``start`` (None: the
+    feature); ``sizes``: at the output of each activation that they passed with slopes in its range.
     """
-    nodes, norms = network.folded.nodes, network.norms
+    end = None if start is None else start + 1
+    nodes, norms = network.folded.nodes[:end], network.norms
     lengths = [torch.zeros_like(size) for _ in nodes]
     lengths[-1] = size
     total = torch.zeros_like(size)

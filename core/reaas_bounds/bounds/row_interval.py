@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.centre import ABSOLUTE_MARGIN, RELATIVE_MARGIN, Centre, Interval
-from reaas_bounds.bounds.crown import relaxed
-from reaas_bounds.bounds.crown_rows import RowBounds, row_bounds
+from reaas_bounds.bounds.crown import Relaxed, relaxed
+from reaas_bounds.bounds.crown_rows import row_bounds
 from reaas_bounds.bounds.ibp import propagate
 from reaas_bounds.graph.nodes import Affine, Input
 from reaas_bounds.graph.window import crop
@@ -48,33 +48,42 @@ def ibp_rows(centre: Centre, rows: Tensor, radius: float) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class CrownRows:
-    """Bounds of m rows of the feature of one image by CROWN, made for one radius.
+class RowMoves:
+    """CROWN's bounds of m rows of one image, made for one radius: they hold for every smaller one.
 
-    ``intervals`` [m]: by interval propagation at that radius; ``scale`` [m]: what is added for the
-    rounding of the centre.
+    All [m]: ``offset + slope r + slack``, and ``cap``, what intervals say at that radius.
     """
 
-    rows: RowBounds
-    intervals: Tensor
-    scale: Tensor
+    offset: Tensor
+    slope: Tensor
+    slack: Tensor
+    cap: Tensor
 
-    def at(self, radius: Tensor) -> Tensor:
-        """Per row [m], for ``radius`` [1], at most the one that they were made for."""
-        lower, upper = self.rows.at(radius)
-        bound = upper + RELATIVE_MARGIN * (lower.abs() + upper.abs()) + self.scale
-        return torch.minimum(bound, self.intervals)
+    def at(self, radius: float) -> Tensor:
+        """Bounds [m] within ``radius``, at most the one that they were made for."""
+        moved = (self.offset + self.slope * radius) * (1 + 2 * RELATIVE_MARGIN)
+        return torch.minimum(moved + self.slack, self.cap)
 
 
-def crown_rows(centre: Centre, rows: Tensor, radius: float) -> CrownRows:
-    """Per row c of ``rows`` [m, d] a bound by CROWN, never above ``ibp_rows``; deterministic.
+def crown_rows(
+    centre: Centre, rows: Tensor, radius: float, known: Relaxed | None = None
+) -> RowMoves:
+    """Bounds of ``c . (f(x + d) - f(x))`` for rows c of ``rows`` [m, d], made for ``radius``.
 
-    Theorem: that of ``crown_bound``. The row is pulled back through the lines as it is, so that its
-    coordinates are bounded together; it has no 2-norm to lose anything in.
+    Deterministic. Theorem: that of ``crown_bound``. The row is pulled back through the lines as it
+    is, so that its coordinates are bounded together; it has no 2-norm to lose anything in.
+
+    Args:
+        known: hidden neurons within ``radius`` (``relaxed``), or what is assumed of them.
     """
-    graph, last = centre.graph, len(centre.graph.nodes) - 1
-    shaped = rows.reshape(len(rows), *graph.nodes[last].shape)
-    found = relaxed(centre, rows.new_tensor([radius]))
-    bounds = row_bounds(graph, last, shaped, None, found.lines)
-    scale = ABSOLUTE_MARGIN * float(centre.scale(last).max()) * rows.norm(dim=1)
-    return CrownRows(bounds, ibp_rows(centre, rows, radius), scale)
+    last = len(centre.graph.nodes) - 1
+    shaped = rows.reshape(len(rows), *centre.graph.nodes[last].shape)
+    known = known or relaxed(centre, rows.new_tensor([radius]))
+    found = row_bounds(centre.graph, last, shaped, None, known.lines)
+    slack = ABSOLUTE_MARGIN * float(centre.scale(last).max()) * rows.norm(dim=1)
+    return RowMoves(found.highest, found.above, slack, ibp_rows(centre, rows, radius))
+
+
+def crown_row_bounds(centre: Centre, rows: Tensor, radius: float) -> Tensor:
+    """``crown_rows`` at ``radius``: never above ``ibp_rows``; [m]."""
+    return crown_rows(centre, rows, radius).at(radius)

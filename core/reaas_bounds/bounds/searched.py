@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,19 +63,23 @@ class Image:
         return self.tangents.single(self.estimated.graph)
 
 
+Make = Callable[[Image, Tensor], Bound]
+"""Makes a bound of an image for one radius [1]."""
+
+
 @dataclass(frozen=True)
 class Searched:
     """One of the bounds.
 
     ``certify`` makes it for one radius, in float64; ``estimate`` the same in float32, which
-    certifies nothing. ``steepness`` is its slope at r = 0; ``growth`` times that is about where it
-    ends, for the first guess.
+    certifies nothing. ``steepness`` is its slope at r = 0; for the first guess, the bound is
+    expected to reach an allowance when it is ``growth`` times as steep.
     """
 
-    certify: Callable[[Image, Tensor], Bound]
-    estimate: Callable[[Image, Tensor], Bound]
+    certify: Make
+    estimate: Make
     steepness: Callable[[Image], float]
-    growth: float
+    growth: Callable[[Image, float], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,21 +97,28 @@ def _interval_steepness(image: Image) -> float:
     return float(ibp_bound(image.exact, image.x.new_tensor([TINY]))) / TINY
 
 
+def _crown_growth(image: Image, allowance: float) -> float:
+    """Fitted to the shipped encoders; for feature radii of the feature's own size it ends."""
+    size = float(image.exact.values[-1].norm())
+    share = max(allowance, 0.0) / size if size > 0 else 1.0
+    return math.exp(1.6 * min(share, 1.0) ** 0.65)
+
+
 IBP = Searched(
     certify=lambda image, radius: _Constant(ibp_bound(image.exact, radius)),
     estimate=lambda image, radius: _Constant(ibp_bound(image.estimated, radius.float())),
     steepness=_interval_steepness,
-    growth=1.25,
+    growth=lambda image, allowance: 1.25,
 )
 CROWN = Searched(
     certify=lambda image, radius: crown(image.exact, image.tangents, radius),
     estimate=lambda image, radius: crown(image.estimated, image.estimated_tangents, radius.float()),
     steepness=lambda image: float(torch.linalg.vector_norm(image.tangents.features.image)),
-    growth=1.25,
+    growth=_crown_growth,
 )
 CROWN_JOINT = Searched(
     certify=lambda image, radius: crown_joint(image.exact, radius),
     estimate=lambda image, radius: crown_joint(image.estimated, radius.float()),
     steepness=lambda image: float(torch.linalg.matrix_norm(image.tangents.features.image, 2)),
-    growth=2.0,
+    growth=lambda image, allowance: 2.0,
 )

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.nodes import Graph
+from reaas_bounds.graph.maps import Convolution
+from reaas_bounds.graph.nodes import Affine, Graph, Node, sources
 from reaas_bounds.graph.window import Window
 
 # Rows worked on at once, at most.
@@ -48,6 +49,36 @@ def unit_rows(wanted: Tensor, size: int = GROUP) -> Iterator[UnitRows]:
 def group_size(graph: Graph) -> int:
     """Rows that may be pulled back through ``graph`` at once without needing much memory."""
     return _group_size(*(math.prod(node.shape) for node in graph.nodes))
+
+
+def unit_group_size(graph: Graph, index: int) -> int:
+    """The same for unit rows of node ``index``: they stay in patches, smaller than planes."""
+    boxes: dict[int, tuple[int, int] | None] = {index: (1, 1)}
+    sizes = []
+    for current in range(index, -1, -1):
+        if current not in boxes:
+            continue
+        node, box = graph.nodes[current], boxes[current]
+        planes = node.shape[1:] if len(node.shape) == 3 else ()
+        if box is None or not planes or box[0] * box[1] >= math.prod(planes):
+            box = None
+        sizes.append(math.prod(node.shape) if box is None else node.shape[0] * math.prod(box))
+        for source in sources(node):
+            # Where paths meet, rows are spread out.
+            boxes[source] = None if source in boxes else _spread_box(node, box)
+    return _group_size(*sizes)
+
+
+def _spread_box(node: Node, box: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The box of the inputs that a box of ``node`` reads; None: all of them."""
+    if box is None or not isinstance(node, Affine):
+        return box
+    if not isinstance(node.linear, Convolution):
+        return None
+    linear = node.linear
+    parts = zip(box, linear.stride, linear.dilation, linear.weight.shape[2:], strict=True)
+    height, width = ((b - 1) * s + d * (k - 1) + 1 for b, s, d, k in parts)
+    return height, width
 
 
 def _group_size(*sizes: int) -> int:
