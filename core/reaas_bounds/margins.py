@@ -247,18 +247,24 @@ class _Search:
         """Whether CROWN may certify the next radius of the grid above ``best``."""
         if not (self.finished and limits.rows and limits.ceiling_of_rows > best > 0):
             return False
+        if limits.ball < best and self._is_lost(limits, limits.ball_item, best):
+            return False
         grid = Grid.within(self.options.search.relative_tolerance)
         return limits.margins.may_hold(grid.radius(grid.above(best)))
 
     def _search(self, limits: _Limits, method: MarginMethod, best: float) -> None:
-        """One search of all rows together, for what is above ``best``."""
+        """One search of all rows together, unless something else keeps the set below ``best``.
+
+        It is the set's own search, whatever ``best`` is: CROWN of a few neurons can pass above a
+        radius at which it fails.
+        """
         margins, enough = limits.margins, limits.ceiling_of_rows
         if enough <= best or not limits.rows:  # a row is lost, the ball is small, or all is free
             return
         searched = _SEARCHED[method](margins.shares)
         options, one = self.options.search, Allowance(1.0, 0.0)
         search = BallSearch(margins.point.image, searched, one, options, self.stop)
-        found = search.search(best, enough)
+        found = search.search(0.0, enough)
         for row in limits.rows:
             limits.improve(row, found.lower, method)
         self.steps += found.steps

@@ -102,7 +102,7 @@ def test_crown_of_rows_is_never_above_ibp_and_grows_with_the_radius(name: str) -
     bounds = []
     for radius in (0.01, 0.1, 1.0):
         ibp = ibp_rows(centre, normals[0], radius)
-        crown = crown_rows(centre, normals[0], radius).at(x.new_tensor([radius]))
+        crown = crown_rows(centre, normals[0], radius).at(radius)
         assert bool((crown <= ibp).all())
         assert bool((crown > 0).all())
         bounds.append(crown)

@@ -32,7 +32,7 @@ def test_it_is_below_crown_and_not_by_much(name: str, radius: float) -> None:
     found, centre = Optimistic.of(network, x), Centre.of(network, x)
     rows = torch.randn(5, network.feature_dim, generator=torch.Generator().manual_seed(2)).double()
     crown, joint = float(crown_bound(centre, at)), float(crown_joint_bound(centre, at))
-    moved = crown_rows(centre, rows, radius).at(at)
+    moved = crown_rows(centre, rows, radius).at(radius)
     least = 0.3 if radius < 0.1 else 0.1
     assert least * crown <= found.single(radius, torch.inf) <= crown
     assert least * joint <= found.joint(radius, torch.inf) <= joint

@@ -5,20 +5,20 @@ In float32; it decides where to spend effort, never what is certified.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.centre import Centre, Interval
+from reaas_bounds.bounds.crown import Relaxed
 from reaas_bounds.bounds.crown_joint import parallel
-from reaas_bounds.bounds.crown_rows import Lines, RowBounds, row_bounds
+from reaas_bounds.bounds.crown_rows import row_bounds
 from reaas_bounds.bounds.exclusion import ABSOLUTE_SLACK, GROUP, RELATIVE_SLACK
 from reaas_bounds.bounds.ibp import propagate
-from reaas_bounds.bounds.relaxation import Relaxation, relax
-from reaas_bounds.bounds.row_interval import ibp_rows
-from reaas_bounds.graph.activation import Entrywise
+from reaas_bounds.bounds.relaxation import Relaxation
+from reaas_bounds.bounds.row_interval import crown_rows
 from reaas_bounds.graph.backward import pull_back
 from reaas_bounds.graph.network import Network
 from reaas_bounds.graph.nodes import Activation, Graph
@@ -33,8 +33,6 @@ SHARE = 0.7
 # The share of a single row's bound that counts. Rows that meet a handful of neurons have been seen
 # up to 1.4 times above CROWN's, since one neuron's other line can decide; whole features never.
 ROW_SHARE = 0.6
-
-Relaxing = Callable[[Entrywise, Tensor, Interval], Relaxation]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +61,10 @@ class Optimistic:
 
     def rows(self, rows: Tensor, radius: float) -> Tensor:
         """About the least that CROWN allows ``c . (f(x + d) - f(x))`` for ``rows`` [m, d], [m]."""
-        single = rows.float()
-        found = self._bounds(single, self._lines(self._intervals(radius)))
-        _, highest = found.at(single.new_tensor([radius]))
-        least = torch.minimum(highest, ibp_rows(self.centre, single, radius))
-        lowered: Tensor = least * ROW_SHARE - self._slack * rows.norm(dim=1)
-        return lowered
+        known = Relaxed.within(self.centre, self._intervals(radius))
+        moved = crown_rows(self.centre, rows.float(), radius, known).at(radius)
+        least: Tensor = moved * ROW_SHARE - self._slack * rows.norm(dim=1)
+        return least
 
     def single(self, radius: float, enough: float) -> float:
         """About the least that CROWN allows ``||f(x + d) - f(x)||_2`` within ``radius``.
@@ -76,9 +72,12 @@ class Optimistic:
         From more and more coordinates, until they exceed ``enough``.
         """
         intervals, squares, least = self._intervals(radius), 0.0, 0.0
-        lines, known = self._lines(intervals), _farthest(intervals[-1])
+        lines, known = Relaxed.within(self.centre, intervals).lines, _farthest(intervals[-1])
+        graph, last = self.centre.graph, len(intervals) - 1
         for chosen in self._coordinates():
-            ends = self._bounds(chosen, lines).at(chosen.new_tensor([radius]))
+            shaped = chosen.reshape(len(chosen), *graph.nodes[last].shape)
+            found = row_bounds(graph, last, shaped, None, lines)
+            ends = found.at(chosen.new_tensor([radius]))
             farthest = torch.minimum(torch.maximum(-ends[0], ends[1]), chosen @ known)
             squares += float(farthest.square().sum())
             least = self._lowered(squares**0.5)
@@ -89,7 +88,7 @@ class Optimistic:
     def joint(self, radius: float, enough: float) -> float:
         """The same of CROWN_JOINT: coordinates together or one by one, whatever is less."""
         intervals = self._intervals(radius)
-        lines, known = self._relaxed(parallel, intervals), _farthest(intervals[-1])
+        lines, known = self._parallel(intervals), _farthest(intervals[-1])
         parts, least = [], 0.0
         for chosen in self._coordinates():
             parts.append((*_tied(self.centre.graph, chosen, lines), chosen @ known))
@@ -114,22 +113,13 @@ class Optimistic:
             intervals.append(interval)
         return intervals
 
-    def _relaxed(self, relaxation: Relaxing, intervals: list[Interval]) -> dict[int, Relaxation]:
-        """Lines of all activations."""
+    def _parallel(self, intervals: list[Interval]) -> dict[int, Relaxation]:
+        """CROWN_JOINT's lines of all activations."""
         return {
-            k: relaxation(node.function, self.centre.values[node.source], intervals[node.source])
+            k: parallel(node.function, self.centre.values[node.source], intervals[node.source])
             for k, node in enumerate(self.centre.graph.nodes)
             if isinstance(node, Activation)
         }
-
-    def _lines(self, intervals: list[Interval]) -> dict[int, Lines]:
-        found = self._relaxed(relax, intervals)
-        return {k: Lines(lines, self.centre.graph.nodes[k].shape) for k, lines in found.items()}
-
-    def _bounds(self, rows: Tensor, lines: dict[int, Lines]) -> RowBounds:
-        graph, last = self.centre.graph, len(self.centre.graph.nodes) - 1
-        shaped = rows.reshape(len(rows), *graph.nodes[last].shape)
-        return row_bounds(graph, last, shaped, None, lines)
 
     def _coordinates(self) -> Iterator[Tensor]:
         """Unit rows [m, d] of all coordinates of the feature, a group at a time."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from reaas_bounds.bounds.exclusion import pulled_through
 from reaas_bounds.bounds.row_constant import ROUNDING
 from reaas_bounds.bounds.row_interval import crown_rows, ibp_rows
-from reaas_bounds.bounds.searched import CROWN, IBP, TINY, Image, Searched
+from reaas_bounds.bounds.searched import TINY, Image, Searched
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +39,11 @@ class _Used:
     """The largest share that a bound made for one radius leaves possible."""
 
     shares: Shares
-    moved: Callable[[Tensor], Tensor]
+    moved: Callable[[float], Tensor]
 
     def at(self, radius: Tensor) -> Tensor:
         """``B(r)`` [1]."""
-        return self.shares.largest(self.moved(radius), radius)
+        return self.shares.largest(self.moved(float(radius)), radius)
 
 
 def crown_shares(shares: Shares) -> Searched:
@@ -61,7 +61,7 @@ def crown_shares(shares: Shares) -> Searched:
         sizes = pulled_through(graph, values, single.rows).flatten(1).norm(dim=1)  # [m]
         return float((sizes / single.margins).max())
 
-    return replace(CROWN, certify=certify, estimate=estimate, steepness=steepness)
+    return Searched(certify, estimate, steepness, growth=lambda image, one: 1.5)
 
 
 def ibp_shares(shares: Shares) -> Searched:
@@ -80,4 +80,4 @@ def ibp_shares(shares: Shares) -> Searched:
         moved = ibp_rows(image.exact, shares.rows, TINY)
         return float((moved / shares.margins).max()) / TINY
 
-    return replace(IBP, certify=certify, estimate=estimate, steepness=steepness)
+    return Searched(certify, estimate, steepness, growth=lambda image, one: 1.25)
