@@ -28,9 +28,10 @@ from reaas_bounds.graph.operators import OPERATORS
 from reaas_bounds.norms import OperatorNorms
 from torch import Tensor
 
-from tests.soundness.audit import Audit, audit
+from tests.soundness.audit import audit
 from tests.soundness.draft import Draft
 from tests.soundness.generator import random_encoder
+from tests.soundness.tally import Audit
 
 Break = Callable[[pytest.MonkeyPatch], object]
 

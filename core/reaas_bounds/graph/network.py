@@ -131,7 +131,8 @@ class Network:
         value = self.folded.forward(x)
         if self.least_length is None:
             return value
-        return value / value.norm(dim=1, keepdim=True).clamp_min(self.least_length)
+        length = torch.linalg.vector_norm(value, dim=1, keepdim=True)  # [n, 1]
+        return value / length.clamp_min(self.least_length)
 
     @cached_property
     def before(self) -> Network:

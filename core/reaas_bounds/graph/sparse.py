@@ -53,7 +53,7 @@ class Structure:
         """The channels [k, channels] that each reads, if all ``pixels`` of a plane are alike."""
         if self.inputs % pixels or self.columns.shape[1] % pixels:
             return None
-        columns = self.columns.unflatten(1, (-1, pixels))  # [k, channels, pixels]
+        columns = self.columns.view(len(self.columns), -1, pixels)  # [k, channels, pixels]
         used = torch.from_numpy(self.used).to(columns.device).view(columns.shape)
         read = columns // pixels * used
         pixel = torch.arange(pixels, device=columns.device)
@@ -129,7 +129,8 @@ class Sparse(LinearMap):
         if any(len(shape) != 3 for shape in shapes) or shapes[0][1:] != shapes[1][1:]:
             return None
         pixels = math.prod(self.input_shape[1:])
-        channels, weight = self.structure.channels(pixels), self.weight.unflatten(1, (-1, pixels))
+        channels = self.structure.channels(pixels)
+        weight = self.weight.view(len(self.weight), -1, pixels)  # [k, channels, pixels]
         alike = channels is not None and bool((weight == weight[..., :1]).all())
         return (channels, weight[..., :1].contiguous()) if alike and channels is not None else None
 
