@@ -222,7 +222,7 @@ def test_larger_margins_never_give_a_smaller_radius(served: Loaded) -> None:
         options=QUICK,
     )
     assert all(a.radius <= b.radius for a, b in itertools.pairwise(answers))
-    assert any(answer.method is MarginMethod.ENVELOPE for answer in answers)
+    assert any(answer.method is not MarginMethod.LIPSCHITZ for answer in answers)
 
 
 def test_auto_is_never_below_a_single_method(served: Loaded) -> None:
