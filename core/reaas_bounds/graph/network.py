@@ -132,7 +132,8 @@ class Network:
         if self.least_length is None:
             return value
         length = torch.linalg.vector_norm(value, dim=1, keepdim=True)  # [n, 1]
-        return value / length.clamp_min(self.least_length)
+        unit: Tensor = value / length.clamp_min(self.least_length)
+        return unit
 
     @cached_property
     def before(self) -> Network:
