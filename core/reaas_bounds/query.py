@@ -54,7 +54,8 @@ class CertifiedRadius:
         radius: every x' with ``||x' - x||_2 < radius`` (client's pixels, [0,1] units) has
             ``||feature(x') - feature(x)||_2 <= R'``, for features computed in float32.
         method: the bound that certified it.
-        upper: smallest radius at which that bound failed; the bound's own limit lies between.
+        upper: smallest radius at which that bound failed, for CROWN and IBP in float32: it tells
+            how far the search came, and nothing is certified by it.
         steps: bound evaluations spent on this pair, over all methods tried.
         converged: the search reached its tolerance (or the answer is a closed form).
     """
