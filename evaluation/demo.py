@@ -158,7 +158,7 @@ def main(
         encoder=encoder,
         twin=twin or None,
         f2i_method=ball_method,
-        # Margins know neither CROWN nor IBP.
+        # Margins get the best bound, unless nothing but the constant is wanted.
         margin_f2i_method=Method.LIPSCHITZ if ball_method == Method.LIPSCHITZ else Method.AUTO,
         seed=seed,
         budgets=(*(budget.n for budget in CURVE_BUDGETS if budget.n < samples), samples),

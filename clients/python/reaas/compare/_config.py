@@ -26,8 +26,11 @@ class CompareConfig:
     every input, a second each, and seldom finds more: on 10 of 10 CIFAR-10 images nothing."""
 
     margin_f2i_method: str = "auto"
-    """The same for margins, of either encoder: AUTO costs about a tenth of a second an input,
-    and certifies clearly more than their `lipschitz`."""
+    """The same for margins: AUTO costs about a tenth of a second an input, and certifies clearly
+    more than their `lipschitz`."""
+
+    twin_margin_f2i_method: str = "envelope"
+    """The same for the twin, where AUTO would spend seconds an input on CROWN."""
 
     seed: int = 1
     """Of the noise, the heads and the held-out part of the training inputs."""

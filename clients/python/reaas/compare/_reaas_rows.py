@@ -40,22 +40,25 @@ def reaas_name(kind: Kind) -> str:
 
 def run_reaas_row(bench: Bench, kind: Kind) -> Outcome:
     """The whole flow of one client: encode, train a head, encode, certify, perturb."""
-    return _run(bench, kind, bench.encoder, bench.config.f2i_method, "")
+    config = bench.config
+    method = config.margin_f2i_method if kind == _MARGIN else config.f2i_method
+    return _run(bench, kind, bench.encoder, method, "")
 
 
 def run_twin_row(bench: Bench, kind: Kind, twin: ModelRef) -> Outcome:
     """The same with the twin encoder."""
-    return _run(bench, kind, twin, bench.config.twin_f2i_method, TWIN)
+    config = bench.config
+    method = config.twin_margin_f2i_method if kind == _MARGIN else config.twin_f2i_method
+    return _run(bench, kind, twin, method, TWIN)
 
 
-def _run(bench: Bench, kind: Kind, model: ModelRef, ball_method: str, prefix: str) -> Outcome:
+def _run(bench: Bench, kind: Kind, model: ModelRef, f2i_method: str, prefix: str) -> Outcome:
     """`prefix` goes before the row's name in the client id and in the progress display."""
     name, data, start = reaas_name(kind), bench.data, time.perf_counter()
     with (
         bench.client(prefix + name) as own,
         bench.task(prefix + name, bench.test_inputs) as advance,
     ):
-        f2i_method = bench.config.margin_f2i_method if kind == _MARGIN else ball_method
         scheme = ReaasScheme(own.client, model, f2i_method=f2i_method)
         features = scheme.encode_training(data.train_images)  # [n, d]
         if kind == "SC":
