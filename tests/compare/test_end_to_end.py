@@ -126,7 +126,7 @@ def test_margins_are_a_row_of_their_own_and_certify_more(finished: Run) -> None:
         assert margins.label == "REaaS BC margin"
         assert margins.accuracy == ball.accuracy
         assert (margins.acr or 0.0) > (ball.acr or 0.0)
-        assert set(margins.f2i_methods or ()) <= {"lipschitz", "envelope"}
+        assert set(margins.f2i_methods or ()) <= {"lipschitz", "envelope", "crown"}
 
 
 def test_every_row_has_a_client_of_its_own() -> None:

@@ -195,7 +195,7 @@ def test_lines_of_neurons_that_never_turn(monkeypatch: pytest.MonkeyPatch) -> No
     def broken(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(reaas_bounds.bounds.crown, "relax", tangent)
 
-    assert found(random_encoder("relu", 1), monkeypatch, broken, Method.CROWN).beaten
+    assert found(random_encoder("relu", 4), monkeypatch, broken, Method.CROWN).beaten
 
 
 def test_a_local_bound_that_forgets_what_neurons_lose(monkeypatch: pytest.MonkeyPatch) -> None:
