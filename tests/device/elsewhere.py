@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch import library as dispatch
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -113,15 +114,15 @@ _KERNELS: dict[str, Callable[..., Tensor]] = {
     "arange.start_step": _made_by(torch.ops.aten.arange.start_step),
     "_copy_from": _copy_from,
 }
-_libraries: list[torch.library.Library] = []
+_registered: list[dispatch.Library] = []
 
 
 def use_elsewhere() -> None:
     """Register the device for this process, once and for good; before the first gradient."""
-    if _libraries:
+    if _registered:
         return
     _setup_privateuseone_for_python_backend(NAME)
-    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    kernels = dispatch.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for name, kernel in _KERNELS.items():
-        library.impl(name, kernel, "PrivateUse1")  # type: ignore[no-untyped-call]
-    _libraries.append(library)
+        kernels.impl(name, kernel, "PrivateUse1")  # type: ignore[no-untyped-call]
+    _registered.append(kernels)

@@ -13,6 +13,7 @@ from reaas.v1 import f2i_pb2, model_pb2, tensor_pb2
 from reaas.v1.f2i_pb2_grpc import add_F2IServiceServicer_to_server
 from reaas_bounds import certified_constants
 from reaas_f2i import F2IServicer, F2ISettings
+from reaas_pretrain.manifest import certified_section
 from reaas_runtime import RunningServer
 
 from tests.support.servers import defaults, running
@@ -34,17 +35,7 @@ async def f2i_server(models_dir: Path, **settings: Any) -> AsyncIterator[Running
 
 def certified(onnx: bytes) -> dict[str, Any]:
     """The manifest's honest `certified`, which the service recomputes."""
-    constants = certified_constants(onnx)
-    return {
-        "lipschitz": constants.lipschitz,
-        "method": constants.method,
-        "layer_norms": list(constants.layer_norms),
-        "relative_rounding": constants.relative_rounding,
-        "float32_error": {
-            "slope": constants.float32_slope,
-            "offset": constants.float32_offset,
-        },
-    }
+    return certified_section(certified_constants(onnx))
 
 
 def tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:
