@@ -10,10 +10,10 @@ import torch
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 from reaas_pretrain.__main__ import main
-from reaas_pretrain.adopt import adopt, recertify
+from reaas_pretrain.adopt import Candidate, adopt, recertify
 from reaas_pretrain.encoder import ConvEncoder
 from reaas_pretrain.onnx_graph import encoder_onnx
-from reaas_pretrain.publishing import PublishError
+from reaas_pretrain.versions import PublishError
 from reaas_runtime.repository import read_entry
 
 from tests.pretrain.recipes import judge, random_images, tiny_recipe
@@ -30,16 +30,18 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_file_is_published_once_with_its_constants(file: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
-    done = adopt(file, models, "theirs", judge(random_images(60)), description="of the house")
+    done = adopt(
+        Candidate.read(file), models, "theirs", judge(random_images(60)), description="of the house"
+    )
     entry = read_entry(models / "theirs" / "1", "theirs", "1")
     assert entry.manifest.certified.lipschitz == done.manifest["certified"]["lipschitz"] > 0
     assert (entry.manifest.input.shape, entry.manifest.feature.dim) == ((9, 9, 3), 5)
     assert entry.manifest.description == "of the house"
     assert entry.manifest.quality["dataset"] == "noise"
     assert (done.directory / "model.onnx").read_bytes() == file.read_bytes()
-    assert adopt(file, models, "theirs", None).directory == done.directory
+    assert adopt(Candidate.read(file), models, "theirs", None).directory == done.directory
     with pytest.raises(PublishError, match="choose another version"):
-        adopt(file, models, "theirs", None, version="1")
+        adopt(Candidate.read(file), models, "theirs", None, version="1")
 
 
 def test_an_operator_without_a_bound_is_named(tmp_path: Path) -> None:
@@ -56,12 +58,12 @@ def test_an_operator_without_a_bound_is_named(tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     file.write_bytes(model.SerializeToString())
     with pytest.raises(PublishError, match=r"softmax\.onnx can't be certified.*Softmax"):
-        adopt(file, tmp_path / "models", "softmax", None)
+        adopt(Candidate.read(file), tmp_path / "models", "softmax", None)
     assert not (tmp_path / "models").exists()
 
 
 def test_constants_are_proved_anew_and_the_digest_stays(file: Path, tmp_path: Path) -> None:
-    done = adopt(file, tmp_path / "models", "theirs", None)
+    done = adopt(Candidate.read(file), tmp_path / "models", "theirs", None)
     manifest = json.loads((done.directory / "manifest.json").read_text())
     loose = manifest | {"certified": manifest["certified"] | {"lipschitz": 1e6}}
     (done.directory / "manifest.json").write_text(json.dumps(loose))

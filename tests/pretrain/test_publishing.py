@@ -14,8 +14,9 @@ from reaas_pretrain import evaluate, publishing
 from reaas_pretrain.checkpoint import Checkpoint
 from reaas_pretrain.evaluate import encode
 from reaas_pretrain.onnx_graph import encoder_onnx, run_onnx
-from reaas_pretrain.publishing import PublishError, publish, standardise, trained_encoder
+from reaas_pretrain.publishing import publish, standardise, trained_encoder
 from reaas_pretrain.train import Trainer
+from reaas_pretrain.versions import PublishError
 
 from tests.pretrain.recipes import judge, random_images, tiny_recipe
 

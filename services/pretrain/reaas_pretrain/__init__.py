@@ -13,9 +13,10 @@ from reaas_pretrain.image_files import ImagesError
 from reaas_pretrain.images import LabelledImages, labelled_images, training_images
 from reaas_pretrain.log import TensorBoard, Watcher
 from reaas_pretrain.monitor import Monitor
-from reaas_pretrain.publishing import Published, PublishError, publish
+from reaas_pretrain.publishing import publish
 from reaas_pretrain.recipe import Recipe, RecipeError, load_recipe, parse_recipe
 from reaas_pretrain.train import DivergedError, Trainer
+from reaas_pretrain.versions import Published, PublishError
 
 __all__ = [
     "Checkpoint",

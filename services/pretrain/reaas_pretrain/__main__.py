@@ -30,12 +30,12 @@ from reaas_pretrain.options import (
     use_threads,
     with_epochs,
 )
-from reaas_pretrain.publishing import PublishError
 from reaas_pretrain.recipe import RecipeError, load_recipe
 from reaas_pretrain.repository_commands import adopt_command, export_command, recertify_command
 from reaas_pretrain.search import Change, search, search_table, usual_changes
 from reaas_pretrain.throughput import measure_throughput
 from reaas_pretrain.train import DivergedError, Trainer
+from reaas_pretrain.versions import PublishError
 
 MONITOR_TRAIN, MONITOR_TEST = 5_000, 1_000
 """Enough for a standard error of 1.5 % in seconds; the published figures use all images."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from reaas_bounds import (
@@ -17,69 +19,87 @@ from torch import Tensor
 from reaas_pretrain.evaluate import Judge
 from reaas_pretrain.manifest import certified_section, digest_of, manifest_of, quality_section
 from reaas_pretrain.onnx_graph import run_onnx
-from reaas_pretrain.publishing import Published, PublishError
-from reaas_pretrain.versions import next_version, published_as, read_manifest, write_version
+from reaas_pretrain.versions import (
+    Published,
+    PublishError,
+    publish_version,
+    read_manifest,
+    write_version,
+)
 
 _BATCH = 500
 
 
-def image_side(file: Path) -> int:
-    """Side of the square RGB images that an ONNX encoder reads; `PublishError` for other inputs."""
-    channels, height, width = _certifiable(_read(file), file).input_shape
-    if channels != 3 or height != width:
-        raise PublishError(
-            f"{file}: input is {channels} x {height} x {width}, expected 3 channels and a square:"
-            " quality can't be measured on other images, use --judged-by none"
-        )
-    return height
+@dataclass(frozen=True)
+class Candidate:
+    """An ONNX encoder `input [N, C, H, W] -> feature [N, d]` that can be certified."""
+
+    file: Path
+    onnx_bytes: bytes
+    network: Network
+
+    @classmethod
+    def read(cls, file: Path) -> Candidate:
+        """From a file; `PublishError` if it can't be read or certified (it names the operator)."""
+        return cls.of(file, _read(file))
+
+    @classmethod
+    def of(cls, file: Path, onnx_bytes: bytes) -> Candidate:
+        """The same from what the file holds."""
+        try:
+            return cls(file, onnx_bytes, load_network(onnx_bytes))
+        except (InvalidModelError, UnsupportedOperatorError) as error:
+            raise PublishError(f"{file} can't be certified: {error}") from error
+
+    @property
+    def side(self) -> int:
+        """Side of its square RGB images; `PublishError` if it reads others."""
+        channels, height, width = self.network.input_shape
+        if channels != 3 or height != width:
+            raise PublishError(
+                f"{self.file}: input is {channels} x {height} x {width}, expected 3 channels and a"
+                " square: quality can't be measured on other images, use --judged-by none"
+            )
+        return height
+
+    def features(self, images: Tensor) -> Tensor:
+        """Of images `[n, 3, s, s]` uint8, `[n, d]` float32, as ONNX Runtime computes them."""
+        parts = torch.split(images, _BATCH)
+        scaled = (part.float() / 255 for part in parts)
+        return torch.cat([torch.from_numpy(run_onnx(self.onnx_bytes, part)) for part in scaled])
 
 
 def adopt(
-    file: Path,
+    candidate: Candidate,
     models: Path,
     name: str,
     judge: Judge | None,
     version: str | None = None,
     description: str = "",
 ) -> Published:
-    """Certifies an ONNX encoder `input [N, C, H, W] -> feature [N, d]` and publishes it as it is.
+    """Certifies an encoder that was trained elsewhere and publishes it as it is.
 
     Pixels arrive in [0, 1]: normalisation belongs into the graph. `version` None is the next
-    number, or the version that this very file has already.
-
-    Raises `PublishError` if the file can't be read or certified (it names the operator), or if the
-    version is there already.
+    number, or the version that this very file has already. Raises `PublishError` if the version is
+    there already.
     """
-    onnx_bytes = _read(file)
-    network = _certifiable(onnx_bytes, file)
-    digest, family = digest_of(onnx_bytes), models / name
-    before = None if version else published_as(family, digest)
-    if before:
-        return Published(family / before, digest, 0.0, read_manifest(family / before))
-    target = family / (version or next_version(family))
-    if target.exists():
-        raise PublishError(
-            f"{target} exists: published versions don't change, choose another version"
+    network, digest = candidate.network, digest_of(candidate.onnx_bytes)
+
+    def describe(target: Path) -> dict[str, Any]:
+        constants, features = certified_constants(network), candidate.features
+        channels, height, width = network.input_shape
+        return manifest_of(
+            target,
+            digest,
+            constants,
+            shape=(height, width, channels),
+            feature_dim=network.feature_dim,
+            description=description,
+            training={"adopted": candidate.file.name},
+            quality=quality_section(features, judge, constants.lipschitz) if judge else {},
         )
-    constants = certified_constants(network)
-    channels, height, width = network.input_shape
 
-    def encoded(images: Tensor) -> Tensor:
-        parts = torch.split(images, _BATCH)
-        return torch.cat([torch.from_numpy(run_onnx(onnx_bytes, x.float() / 255)) for x in parts])
-
-    manifest = manifest_of(
-        target,
-        digest,
-        constants,
-        shape=(height, width, channels),
-        feature_dim=network.feature_dim,
-        description=description,
-        training={"adopted": file.name},
-        quality=quality_section(encoded, judge, constants.lipschitz) if judge else {},
-    )
-    write_version(target, onnx_bytes, manifest)
-    return Published(target, digest, 0.0, manifest)
+    return publish_version(models / name, version, candidate.onnx_bytes, digest, describe)
 
 
 def recertify(version: Path) -> Published:
@@ -93,10 +113,10 @@ def recertify(version: Path) -> Published:
     digest = digest_of(onnx_bytes)
     if manifest.get("digest") != digest:
         raise PublishError(f"{file} is {digest}, its manifest says {manifest.get('digest')}")
-    constants = certified_constants(_certifiable(onnx_bytes, file))
+    constants = certified_constants(Candidate.of(file, onnx_bytes).network)
     manifest = manifest | {"certified": certified_section(constants)}
     write_version(version, onnx_bytes, manifest)
-    return Published(version, digest, 0.0, manifest)
+    return Published(version, manifest)
 
 
 def _read(file: Path) -> bytes:
@@ -104,10 +124,3 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise PublishError(f"{file} can't be read: {error.strerror}") from error
-
-
-def _certifiable(onnx_bytes: bytes, file: Path) -> Network:
-    try:
-        return load_network(onnx_bytes)
-    except (InvalidModelError, UnsupportedOperatorError) as error:
-        raise PublishError(f"{file} can't be certified: {error}") from error

@@ -1,12 +1,11 @@
 """From a run's checkpoint to a served encoder: model.onnx and manifest.json of one version.
 
-The directory appears in one rename, complete or not at all. The constants in the manifest come from
-`reaas_bounds`, computed from the bytes that are served.
+The constants in the manifest come from `reaas_bounds`, computed from the bytes that are served.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,11 @@ from reaas_pretrain.evaluate import Judge, encode
 from reaas_pretrain.manifest import digest_of, manifest_of, quality_section
 from reaas_pretrain.onnx_graph import encoder_onnx, run_onnx
 from reaas_pretrain.recipe import Recipe, parse_recipe
-from reaas_pretrain.versions import next_version, published_as, read_manifest, write_version
+from reaas_pretrain.versions import Published, PublishError, publish_version
 
 ONNX_TOLERANCE = 1e-4
 """Largest difference from torch that export accepts, relative to the largest feature: float32
 rounding of some thousand terms stays a hundred times below, a wrong graph a hundred times above."""
-
-
-class PublishError(RuntimeError):
-    """The encoder was not published; the message says why."""
 
 
 @torch.no_grad()
@@ -51,17 +46,6 @@ def standardise(encoder: ConvEncoder, images: Tensor) -> float:
     if factor != 1:
         encoder.linear.weight.mul_(factor)
     return factor
-
-
-@dataclass(frozen=True)
-class Published:
-    """What was written where."""
-
-    directory: Path
-    digest: str
-    onnx_difference: float
-    """Largest absolute difference between ONNX Runtime and torch on real images."""
-    manifest: dict[str, Any]
 
 
 def trained_encoder(checkpoint: Checkpoint) -> tuple[Recipe, ConvEncoder]:
@@ -96,31 +80,26 @@ def publish(
     recipe, encoder = trained_encoder(checkpoint)
     standardise(encoder, typical)
     onnx_bytes = encoder_onnx(encoder)
-    digest = digest_of(onnx_bytes)
-    family = models / recipe.name
     difference = _onnx_difference(encoder, onnx_bytes, typical[:256].float() / 255)
-    before = None if version else published_as(family, digest)
-    if before:
-        return Published(family / before, digest, difference, read_manifest(family / before))
-    target = family / (version or next_version(family))
-    if target.exists() and not replace:
-        raise PublishError(
-            f"{target} exists: published versions don't change, choose another version"
+    digest = digest_of(onnx_bytes)
+
+    def describe(target: Path) -> dict[str, Any]:
+        constants = certified_constants(onnx_bytes)
+        side, features = recipe.encoder.image_size, partial(encode, encoder)
+        return manifest_of(
+            target,
+            digest,
+            constants,
+            shape=(side, side, 3),
+            feature_dim=recipe.encoder.feature_dim,
+            description=recipe.description,
+            training=_training(recipe, checkpoint),
+            quality=quality_section(features, judge, constants.lipschitz) if judge else {},
         )
-    constants = certified_constants(onnx_bytes)
-    side, features = recipe.encoder.image_size, partial(encode, encoder)
-    manifest = manifest_of(
-        target,
-        digest,
-        constants,
-        shape=(side, side, 3),
-        feature_dim=recipe.encoder.feature_dim,
-        description=recipe.description,
-        training=_training(recipe, checkpoint),
-        quality=quality_section(features, judge, constants.lipschitz) if judge else {},
-    )
-    write_version(target, onnx_bytes, manifest)
-    return Published(target, digest, difference, manifest)
+
+    family = models / recipe.name
+    done = publish_version(family, version, onnx_bytes, digest, describe, replace=replace)
+    return dataclasses.replace(done, onnx_difference=difference)
 
 
 def _onnx_difference(encoder: ConvEncoder, onnx_bytes: bytes, images: Tensor) -> float:

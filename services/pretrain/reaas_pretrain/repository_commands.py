@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from reaas_pretrain.adopt import adopt, image_side, recertify
+from reaas_pretrain.adopt import Candidate, adopt, recertify
 from reaas_pretrain.checkpoint import Checkpoint
 from reaas_pretrain.images import typical_images
 from reaas_pretrain.options import (
+    NOBODY,
     console,
     data_option,
     judge_of,
@@ -18,8 +19,9 @@ from reaas_pretrain.options import (
     threads_option,
     use_threads,
 )
-from reaas_pretrain.publishing import Published, publish
+from reaas_pretrain.publishing import publish
 from reaas_pretrain.recipe import parse_recipe
+from reaas_pretrain.versions import Published
 
 models_option = click.option(
     "--models",
@@ -92,9 +94,10 @@ def adopt_command(
     It maps `input` float32 [N, C, H, W] in [0, 1] to `feature` [N, d], normalisation inside.
     """
     use_threads(threads)
-    judge = judge_of(judged_by, data, image_side(file)) if data else None
+    candidate = Candidate.read(file)
+    judge = judge_of(judged_by, data, candidate.side) if data and judged_by != NOBODY else None
     with console.status("certifying, measuring"):
-        done = adopt(file, models, name, judge, version, description)
+        done = adopt(candidate, models, name, judge, version, description)
     _tell(done)
 
 

@@ -1,12 +1,64 @@
-"""The versions of one model in a repository: which there are, which is next, how one appears."""
+"""The versions of one model in a repository: which there are, which is next, how one appears.
+
+A version's directory appears in one rename, complete or not at all.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+class PublishError(RuntimeError):
+    """The encoder was not published; the message says why."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was written where."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    onnx_difference: float | None = None
+    """Largest absolute difference between ONNX Runtime and torch on real images, if compared."""
+
+    @property
+    def digest(self) -> str:
+        """The name of the encoder's file."""
+        return str(self.manifest["digest"])
+
+
+def publish_version(
+    family: Path,
+    version: str | None,
+    onnx_bytes: bytes,
+    digest: str,
+    describe: Callable[[Path], dict[str, Any]],
+    *,
+    replace: bool = False,
+) -> Published:
+    """Publishes an encoder in its model's directory, with the manifest that `describe` gives it.
+
+    `version` None is the next number, unless this very encoder is published already: then nothing
+    is computed or written, and that version is the answer. Raises `PublishError` if the version is
+    there already and `replace` is false (certificates name its digest: it never changes).
+    """
+    before = None if version else published_as(family, digest)
+    if before:
+        return Published(family / before, read_manifest(family / before))
+    target = family / (version or next_version(family))
+    if target.exists() and not replace:
+        raise PublishError(
+            f"{target} exists: published versions don't change, choose another version"
+        )
+    manifest = describe(target)
+    write_version(target, onnx_bytes, manifest)
+    return Published(target, manifest)
 
 
 def next_version(family: Path) -> str:
