@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
+from reaas.compare import plain_table
 from rich.table import Table
 
 from evaluation.pretraining.baseline import Baselines
@@ -100,15 +100,7 @@ def _by_dataset(report: Report) -> Iterator[tuple[str, list[Line]]]:
 
 
 def _table(title: str, heads: Sequence[str]) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = plain_table(title)
     for index, head in enumerate(heads):
         table.add_column(head, justify="left" if index < 2 else "right", no_wrap=index < 2)
     return table

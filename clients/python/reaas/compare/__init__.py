@@ -15,7 +15,7 @@ from reaas.compare._reaas_rows import Kind, Outcome, run_reaas_row
 from reaas.compare._report import Record, Report, Row, Smoothing, Twin
 from reaas.compare._run import client_ids, machine, run
 from reaas.compare._seaas_rows import SeaasOutcome, mark_best, run_seaas_row, run_seaas_rows
-from reaas.compare._table import render
+from reaas.compare._table import plain_table, render
 
 __all__ = [
     "Bench",
@@ -40,6 +40,7 @@ __all__ = [
     "client_ids",
     "machine",
     "mark_best",
+    "plain_table",
     "push",
     "qualities",
     "render",

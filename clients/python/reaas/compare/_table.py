@@ -45,9 +45,9 @@ def _twin_title(twin: Twin) -> str:
     return f"the same with encoder {twin.encoder.name} version {twin.encoder.version}"
 
 
-def _rows_table(title: str, rows: Sequence[Row]) -> Table:
-    """Fits 80 columns; queries and bytes are those of a training and of a testing input."""
-    table = Table(
+def plain_table(title: str) -> Table:
+    """A table without columns yet, as every report of a comparison looks: narrow, no frame."""
+    return Table(
         title=title,
         title_justify="left",
         caption_justify="left",
@@ -56,6 +56,11 @@ def _rows_table(title: str, rows: Sequence[Row]) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
+
+
+def _rows_table(title: str, rows: Sequence[Row]) -> Table:
+    """Fits 80 columns; queries and bytes are those of a training and of a testing input."""
+    table = plain_table(title)
     table.add_column("", no_wrap=True)
     for heading in ("noise sigma", "accuracy", "ACR", "queries", "bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
