@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from reaas_bounds.ball_search import Allowance, BallSearch
 from reaas_bounds.bounds.searched import Searched
 from reaas_bounds.bounds.searched_rows import Shares, crown_shares, ibp_shares
 from reaas_bounds.constants import CertifiedConstants
@@ -20,6 +19,7 @@ from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptio
 from reaas_bounds.margin_set import HUGE, MarginSet, sets_around
 from reaas_bounds.normalisation import COPIES, margins_before
 from reaas_bounds.query import Method, rounded_down
+from reaas_bounds.radius_search import Allowance, RadiusSearch
 from reaas_bounds.search import Stop, certify_ball, never
 
 # The envelope is built for radii 2^(j / LADDER), whatever the margins are: 26% apart, which costs
@@ -65,7 +65,7 @@ def certify_margins(
     In a set only what limits the radius is worked on, until it stays the same: the answer is that
     of all rows. Each image is worked on alone, so its answer does not depend on the others. Larger
     margins never give a smaller radius, unless a search is cut off; for CROWN, and with it AUTO,
-    under the condition that ``BallSearch`` states.
+    under the condition that ``RadiusSearch`` states.
 
     Features that are divided by their length: ``margins_before`` says what that is before.
 
@@ -263,7 +263,7 @@ class _Search:
             return
         searched = _SEARCHED[method](margins.shares)
         options, one = self.options.search, Allowance(1.0, 0.0)
-        search = BallSearch(margins.point.image, searched, one, options, self.stop)
+        search = RadiusSearch(margins.point.image, searched, one, options, self.stop)
         found = search.search(0.0, enough)
         for row in limits.rows:
             limits.improve(row, found.lower, method)

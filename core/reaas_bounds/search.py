@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from reaas_bounds.ball_search import Allowance, BallSearch
 from reaas_bounds.bounds import per_coordinate_floor
 from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image, Searched
 from reaas_bounds.constants import CertifiedConstants
@@ -17,6 +16,7 @@ from reaas_bounds.local import certify_locally
 from reaas_bounds.normalisation import radii_before
 from reaas_bounds.pairs import Pairs
 from reaas_bounds.query import CertifiedRadius, Method, SearchOptions, check_query
+from reaas_bounds.radius_search import Allowance, RadiusSearch
 
 Stop = Callable[[], bool]
 
@@ -55,7 +55,7 @@ def certify_ball(
     Features that are divided by their length: ``radii_before`` says what that is before.
 
     A larger R' never gives a smaller radius, unless a search is cut off; for CROWN, and with it
-    AUTO, under the condition that ``BallSearch`` states.
+    AUTO, under the condition that ``RadiusSearch`` states.
 
     Args:
         network: the encoder at the client's input size.
@@ -140,5 +140,5 @@ def _search(
 ) -> CertifiedRadius:
     """The radius by one bound; nothing where it fails above ``goal``."""
     allowance = Allowance(float(pair.allowance), pair.slope)
-    found = BallSearch(image, _SEARCHED[method], allowance, options, stop).search(goal)
+    found = RadiusSearch(image, _SEARCHED[method], allowance, options, stop).search(goal)
     return CertifiedRadius(found.lower, method, found.upper, found.steps, found.finished)

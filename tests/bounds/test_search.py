@@ -23,10 +23,10 @@ from reaas_bounds import (
     certify_ball,
     load_network,
 )
-from reaas_bounds.ball_search import Allowance, BallSearch, Found
 from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image
 from reaas_bounds.grid import Grid, Neighbours
 from reaas_bounds.query import rounded_down
+from reaas_bounds.radius_search import Allowance, Found, RadiusSearch
 from reaas_bounds.rounding import float32_error_at
 from torch import Tensor
 
@@ -209,7 +209,7 @@ def test_the_answer_does_not_depend_on_the_way_to_it(
     allowance, options = Allowance(0.2, 0.0), SearchOptions(60, tolerance)
 
     def search(goal: float) -> Found:
-        return BallSearch(image, BOUNDS[method], allowance, options, lambda: False).search(goal)
+        return RadiusSearch(image, BOUNDS[method], allowance, options, lambda: False).search(goal)
 
     found = search(0.0)
     for share in (1e-3, 0.3, 0.9, 1 - 2 * tolerance):
@@ -223,7 +223,7 @@ def test_the_answer_does_not_depend_on_the_way_to_it(
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("method", SEARCHED)
 def test_bounds_grow_with_the_radius_that_they_are_made_for(name: str, method: Method) -> None:
-    """The condition of the theorem of ``BallSearch``, at neighbours on the default grid."""
+    """The condition of the theorem of ``RadiusSearch``, at neighbours on the default grid."""
     network = load_network(ENCODERS[name](7))
     image = Image(network, pairs(network, [0.0])[0])
     grid = Grid.within(OPTIONS.relative_tolerance)

@@ -45,7 +45,7 @@ class Found:
     finished: bool
 
 
-class BallSearch:
+class RadiusSearch:
     """Search for the largest radius r of the grid with ``B(r) <= allowance``; deterministic.
 
     B bounds the change of the feature, or the largest share of a margin that is used up.
