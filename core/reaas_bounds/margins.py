@@ -15,8 +15,9 @@ from reaas_bounds.bounds.searched_rows import Shares, crown_shares, ibp_shares
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.grid import Grid
+from reaas_bounds.margin_limits import Limits
 from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptions, MarginSets
-from reaas_bounds.margin_set import HUGE, MarginSet, sets_around
+from reaas_bounds.margin_set import MarginSet, sets_around
 from reaas_bounds.normalisation import COPIES, margins_before
 from reaas_bounds.query import Method, rounded_down
 from reaas_bounds.radius_search import Allowance, RadiusSearch
@@ -97,68 +98,6 @@ def certify_margins(
     return [replace(answer, margin_set=answer.margin_set // copies) for answer in answers]
 
 
-class _Limits:
-    """What is certified of one set: the radius of every row, then that of the ball, and by what."""
-
-    def __init__(self, margins: MarginSet, method: MarginMethod) -> None:
-        self.margins = margins
-        own = margins.constant_radii
-        closed = method in (MarginMethod.AUTO, MarginMethod.LIPSCHITZ)
-        self.radii = [r if closed or math.isinf(r) else 0.0 for r in own] + [margins.ball_radius]
-        by = MarginMethod.LIPSCHITZ if closed else method
-        self.methods: list[MarginMethod | Method] = [by] * len(own) + [Method.LIPSCHITZ]
-        # What may still be improved: nothing that certifies 0 or everything.
-        self.left = {item for item, radius in enumerate([*own, self.ball]) if 0 < radius < HUGE}
-        self.rows = sorted(self.left - {self.ball_item})
-        if method is MarginMethod.LIPSCHITZ:
-            self.left.clear()
-        elif method not in (MarginMethod.AUTO, MarginMethod.ENVELOPE):
-            self.left.discard(self.ball_item)  # the ball is the constant's
-
-    @property
-    def ball_item(self) -> int:
-        """Place of the ball."""
-        return len(self.radii) - 1
-
-    @property
-    def ball(self) -> float:
-        """What is certified of the ball."""
-        return self.radii[self.ball_item]
-
-    @property
-    def hope(self) -> float:
-        """What the constants say of the set."""
-        return min(*self.margins.constant_radii, self.margins.ball_radius)
-
-    @property
-    def limiting(self) -> int:
-        """The row that limits the set; the ball counts as the last one."""
-        return min(range(len(self.radii)), key=self.radii.__getitem__)
-
-    @property
-    def radius(self) -> float:
-        """What the set certifies."""
-        return self.radii[self.limiting]
-
-    @property
-    def ceiling(self) -> float:
-        """What it cannot exceed any more."""
-        done = (r for item, r in enumerate(self.radii) if item not in self.left)
-        return min(done, default=math.inf)
-
-    @property
-    def ceiling_of_rows(self) -> float:
-        """What the set cannot exceed, whatever its rows certify."""
-        others = set(range(len(self.radii))) - self.left.union(self.rows)
-        return min((self.radii[item] for item in others), default=math.inf)
-
-    def improve(self, item: int, radius: float, method: MarginMethod | Method) -> None:
-        """Note what a bound certifies of a row or of the ball, its last word."""
-        self.left.discard(item)
-        if radius > self.radii[item]:
-            self.radii[item], self.methods[item] = radius, method
-
-
 @dataclass
 class _Search:
     """The search of one image, and the effort that it took."""
@@ -171,7 +110,7 @@ class _Search:
 
     def best_of(self, sets: list[MarginSet]) -> CertifiedMargin:
         """Work on the sets, the most hopeful first, while they may win."""
-        found = [_Limits(margins, self.method) for margins in sets]
+        found = [Limits(margins, self.method) for margins in sets]
         best = max(limits.radius for limits in found)
         for limits in sorted(found, key=lambda limits: -limits.hope):
             if self.method in (MarginMethod.AUTO, MarginMethod.ENVELOPE):
@@ -192,7 +131,7 @@ class _Search:
         radius, method = rounded_down(limits.radius), limits.methods[item]
         return CertifiedMargin(radius, method, chosen, row, self.steps, self.finished)
 
-    def _work_on(self, limits: _Limits, best: float) -> None:
+    def _work_on(self, limits: Limits, best: float) -> None:
         """What limits the set, row or ball, until it has been worked on or has no chance."""
         while self.finished and limits.ceiling > best:
             item = limits.limiting
@@ -204,7 +143,7 @@ class _Search:
                 radius = self._climb(limits.margins, item, limits.ceiling)
                 limits.improve(item, radius, MarginMethod.ENVELOPE)
 
-    def _is_lost(self, limits: _Limits, item: int, best: float) -> bool:
+    def _is_lost(self, limits: Limits, item: int, best: float) -> bool:
         """Whether a set that is behind ``best`` provably stays there."""
         if limits.radius >= best:
             return False
@@ -212,7 +151,7 @@ class _Search:
             return limits.margins.ball_is_lost(best)
         return limits.margins.is_lost(item, best)
 
-    def _widen(self, limits: _Limits) -> None:
+    def _widen(self, limits: Limits) -> None:
         """The local bound of the ball."""
         point, search = limits.margins.point, self.options.search
         within = torch.tensor([limits.margins.within], dtype=torch.float64)
@@ -243,7 +182,7 @@ class _Search:
                 break
         return best
 
-    def _crown_may_win(self, limits: _Limits, best: float) -> bool:
+    def _crown_may_win(self, limits: Limits, best: float) -> bool:
         """Whether CROWN may certify the next radius of the grid above ``best``."""
         if not (self.finished and limits.rows and limits.ceiling_of_rows > best > 0):
             return False
@@ -252,7 +191,7 @@ class _Search:
         grid = Grid.within(self.options.search.relative_tolerance)
         return limits.margins.may_hold(grid.radius(grid.above(best)))
 
-    def _search(self, limits: _Limits, method: MarginMethod, best: float) -> None:
+    def _search(self, limits: Limits, method: MarginMethod, best: float) -> None:
         """One search of all rows together, unless something else keeps the set below ``best``.
 
         It is the set's own search, whatever ``best`` is: CROWN of a few neurons can pass above a
