@@ -103,14 +103,23 @@ def compared(network: Network, data: bytes) -> Outcome:
                 shapes = f"{list(features.shape)} instead of {list(wanted.shape)}"
                 return Outcome(Kind.WRONG, f"{level}, images {batch}: features {shapes}")
             off = np.linalg.norm(features - wanted, axis=1)
-            found = np.where(off > 0, off / np.maximum(allowed[batch], 1e-300), 0.0)
-            worst = max(worst, float(np.nan_to_num(found, nan=np.inf).max()))
+            found = _ratios(off, allowed[batch])
+            worst = max(worst, float(found.max()))
             if worst > 1:
-                say = f"off by {off.max():.3g}, {worst:.3g} times the certified error"
+                say = f"off by {off[found.argmax()]:.3g}, {worst:.3g} times the certified error"
                 return Outcome(Kind.WRONG, f"{level}, images {batch}: {say}", worst)
     if refusals and ran:
         return Outcome(Kind.WRONG, f"only some batches are served; {refusals[0]}")
     return Outcome(Kind.UNSERVED, refusals[0]) if refusals else Outcome(Kind.SAME, "", worst)
+
+
+def _ratios(off: Features, allowed: Features) -> Features:
+    """Difference / certified error; nothing is certified where that is infinite."""
+    ratios = np.full(off.shape, np.inf)
+    ratios[(off == 0) | np.isinf(allowed)] = 0.0
+    found = np.isfinite(off) & (off > 0) & (allowed > 0) & np.isfinite(allowed)
+    ratios[found] = off[found] / allowed[found]
+    return ratios
 
 
 def _features(

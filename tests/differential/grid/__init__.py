@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tests.differential.file import Case
+from tests.differential.graphs import GRAPHS
 from tests.differential.grid.arithmetic import ARITHMETIC
 from tests.differential.grid.functions import FUNCTIONS
 from tests.differential.grid.integers import INTEGERS
@@ -14,6 +15,7 @@ from tests.differential.grid.rescaling import RESCALING
 from tests.differential.grid.scales import SCALES
 from tests.differential.grid.shapes import SHAPES
 from tests.differential.grid.window import WINDOWS
+from tests.differential.hostile import HOSTILE
 
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     **WINDOWS,
@@ -25,6 +27,8 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     **SHAPES,
     **INTEGERS,
     **SCALES,
+    **GRAPHS,
+    **HOSTILE,
 }
 
 __all__ = ["FAMILIES"]
