@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -25,8 +26,8 @@ _ITEM_BYTES: dict[int, int] = {
 }
 
 
-def parse(data: bytes) -> onnx.GraphProto:
-    """The graph of a well-formed ONNX file.
+def parse(data: bytes) -> onnx.ModelProto:
+    """A well-formed ONNX file.
 
     Raises:
         InvalidModelError: not ONNX, larger than 512 MiB, or with external or sparse tensors.
@@ -43,7 +44,8 @@ def parse(data: bytes) -> onnx.GraphProto:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise InvalidModelError(f"the ONNX checker refuses the file: {error}") from error
-    return model.graph
+    _refuse_unnamed(model.graph)
+    return model
 
 
 def _refuse_foreign(model: onnx.ModelProto) -> None:
@@ -66,6 +68,25 @@ def _refuse_foreign(model: onnx.ModelProto) -> None:
                 _refuse_external(attribute.t)
 
 
+def _refuse_unnamed(graph: onnx.GraphProto) -> None:
+    """Values are told apart by name: each has one, and no two the same.
+
+    ONNX Runtime ends the process over an output of the graph without a name.
+    """
+    made = [v.name for v in graph.input] + [name for node in graph.node for name in node.output]
+    weights = [tensor.name for tensor in graph.initializer]
+    for names in (made, weights):
+        repeated = {name for name, count in Counter(names).items() if count > 1 and name}
+        if repeated:
+            raise InvalidModelError(f"the name {min(repeated)!r} is given twice")
+    stated = [value.name for value in (*graph.input, *graph.output)] + weights
+    if not all(stated):
+        raise InvalidModelError("an input, an output or a weight of the graph has no name")
+    clash = {name for node in graph.node for name in node.output} & set(weights)
+    if clash:
+        raise InvalidModelError(f"node output {min(clash)!r} has the name of a weight")
+
+
 def _refuse_external(tensor: onnx.TensorProto) -> None:
     if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise InvalidModelError(f"tensor {tensor.name!r} lies outside of the file")
@@ -77,7 +98,10 @@ def label(node: onnx.NodeProto) -> str:
 
 
 def read_tensor(tensor: onnx.TensorProto, name: str) -> NDArray[np.generic]:
-    """A constant of the file as an array: float32, int64 or bool, finite, of its stated size."""
+    """A constant of the file as an array: float32, int64 or bool, of its stated size, no NaN.
+
+    Infinite limits are what exporters write for a Clip with one side; nothing else reads them.
+    """
     item = _ITEM_BYTES.get(tensor.data_type)
     if item is None:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type)
@@ -91,8 +115,8 @@ def read_tensor(tensor: onnx.TensorProto, name: str) -> NDArray[np.generic]:
         array: NDArray[np.generic] = numpy_helper.to_array(tensor)
     except (ValueError, TypeError) as error:
         raise InvalidModelError(f"tensor {name!r} does not fit its shape: {error}") from error
-    if not np.isfinite(array).all():
-        raise InvalidModelError(f"tensor {name!r} holds values that are not finite")
+    if np.isnan(array).any():
+        raise InvalidModelError(f"tensor {name!r} holds NaN: values that are not finite")
     return array
 
 

@@ -90,6 +90,7 @@ def _matrix(builder: GraphBuilder, node: onnx.NodeProto, weight: Tensor) -> Dens
 def _batch_normalization(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, epsilon=1e-5, momentum=0.9, training_mode=0, spatial=1)
     require(node, given["training_mode"] == 0, "training_mode")
+    require(node, given["spatial"] == 1, "spatial=0")
     shape = builder.shape(node)
     gamma, beta, mean, variance = (
         channels(node, builder.weight(node, position), shape) for position in (1, 2, 3, 4)

@@ -53,7 +53,11 @@ def _resize(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     policy = given["keep_aspect_ratio_policy"]
     require(node, policy == b"stretch", f"keep_aspect_ratio_policy={policy!r}")
     shape = builder.shape(node, rank=3)
-    scales, sizes = _target(builder, node, tuple(given["axes"]) or (0, 1, 2, 3))
+    stated = tuple(given["axes"]) or (0, 1, 2, 3)
+    places = tuple(axis + 4 if axis < 0 else axis for axis in stated)
+    known = len(set(places)) == len(places) and all(0 <= place < 4 for place in places)
+    require(node, known, f"axes={list(stated)}")
+    scales, sizes = _target(builder, node, places)
     axes = [_Axis(node, shape[k], scales[k + 1], sizes[k + 1], text) for k in (1, 2)]
     require(node, scales[:2] == [1, 1] and sizes[:2] in ([None, None], [None, shape[0]]), "axes")
     check_activation((shape[0], *(axis.outputs for axis in axes)), node.output[0])
@@ -70,7 +74,10 @@ def _target(
     """Factor and, where stated, size of all four axes."""
     scales = [Fraction(1)] * 4
     sizes: list[int | None] = [None] * 4
-    if builder.has(node, 2) and builder.constant(node, 2).size:
+    by_scale = builder.has(node, 2) and builder.constant(node, 2).size > 0
+    by_size = builder.has(node, 3) and builder.constant(node, 3).size > 0
+    require(node, by_scale != by_size, "both scales and sizes, or none of them")
+    if by_scale:
         stated = builder.weight(node, 2).tolist()
         require(node, len(stated) == len(axes) and min(stated) > 0, f"scales {stated}")
         for axis, factor in zip(axes, stated, strict=True):

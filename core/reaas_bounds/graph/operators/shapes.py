@@ -86,7 +86,7 @@ def _unsqueeze(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 def _alias(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     """Identity, or Dropout, which is the identity outside of training."""
     if node.op_type == "Dropout":
-        options(node, seed=0)
+        options(node, seed=0, ratio=0.5)
         training = builder.has(node, 2) and bool(builder.constant(node, 2).any())
         require(node, not training, "training_mode")
     builder.index[node.output[0]] = builder.source(node)
@@ -102,7 +102,7 @@ def _identity(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _cast(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     """To float32, which activations are already; or integers of a shape to int64."""
-    target = options(node, to=None, saturate=1)["to"]
+    target = options(node, to=None, saturate=1, round_mode=b"up")["to"]
     whole = node.input[0] in builder.constants and numbers(builder.constants[node.input[0]])
     wanted = onnx.TensorProto.INT64 if whole else onnx.TensorProto.FLOAT
     kind = onnx.TensorProto.DataType.Name(target) if target else "nothing"
@@ -112,8 +112,9 @@ def _cast(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _constant(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, value=None, value_int=None, value_ints=None, value_float=None)
-    (name, value), *_ = [item for item in given.items() if item[1] is not None] or [("", None)]
-    require(node, value is not None, "no value of a known kind")
+    stated = [item for item in given.items() if item[1] is not None]
+    require(node, len(stated) == 1, f"{len(stated)} values of a known kind")
+    [(name, value)] = stated
     if name == "value":
         array = read_tensor(value, node.output[0])
     else:
@@ -126,7 +127,7 @@ def _constant_of_shape(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     value = options(node, value=None)["value"]
     require(node, value is not None, "no value")
     fill = read_tensor(value, node.output[0])
-    require(node, numbers(fill), "a value that is no INT64")
+    require(node, numbers(fill) and fill.size == 1, "a value that is not one INT64")
     size = builder.integers(node, 0)
     require(node, len(size) == 1 and 0 <= size[0] <= MAX_INTEGERS, f"shape={size}")
     builder.constants[node.output[0]] = np.full(size, fill.item(), dtype=np.int64)
