@@ -34,6 +34,11 @@ def draws(family: str, count: int, /, **choices: Sequence[Any]) -> Iterator[Draw
         yield {**found, "seed": index % 2**31}
 
 
+def mostly(good: Sequence[Any], odd: Sequence[Any]) -> list[Any]:
+    """Choices of which at least four in five are ``good``."""
+    return [*good] * -(-4 * len(odd) // len(good)) + [*odd]
+
+
 def described(draw: Draw) -> str:
     """The draw in one line, without what is left out."""
     return " ".join(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from tests.differential.file import ABSENT, Case, File, floats
-from tests.differential.space import described, draws
+from tests.differential.space import described, draws, mostly
 
 SHAPES = ((3, 4, 4), (2, 5, 1))
-NUMBERS = (ABSENT, 0.1, 0.0, -0.3, 1.0, 2.5, float("nan"), float("inf"), -1e30)
+NUMBERS = mostly([ABSENT, 0.1, 0.0, -0.3, 1.0, 2.5], [float("nan"), float("inf"), -1e30])
 PLAIN = ("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Softplus", "Softsign", "Mish",
          "ThresholdedRelu", "Gelu", "Swish", "Abs", "Shrink", "Erf", "Softmax", "LogSoftmax", "Hardmax")  # fmt: skip
 PARAMETERS = ("alpha", "beta", "gamma", "approximate", "axis", "lambd", "bias")
@@ -21,7 +21,7 @@ def activations() -> Iterator[Case]:
     """Activations of planes and of vectors, with parameters of any value, known or not."""
     chosen = draws(
         "activations", 900, kind=PLAIN, shape=SHAPES, first=PARAMETERS, second=PARAMETERS, one=NUMBERS, two=NUMBERS, flat=(False, True),
-        outputs=(1, 1, 1, 2),
+        outputs=mostly([1], [2]),
     )  # fmt: skip
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
@@ -44,11 +44,12 @@ def plain_activations() -> Iterator[Case]:
 
 def clips() -> Iterator[Case]:
     """``Clip`` by attributes and by inputs: no limit, infinite, crossed, of a wrong type or shape."""
-    limits = (ABSENT, 0.0, -0.5, 0.6, 6.0, float("inf"), float("-inf"), float("nan"), "int", "double", "vector", "empty", "computed")
-    chosen = draws("Clip", 500, shape=SHAPES, low=limits, high=limits, as_input=(True, True, False), by_node=(False, True))
+    odd = [0.0, float("inf"), float("-inf"), float("nan"), "int", "double", "vector", "empty", "computed"]
+    low, high = mostly([ABSENT, 0.0, -0.5, 0.3], odd), mostly([ABSENT, 0.3, 0.6, 6.0], odd)
+    chosen = draws("Clip", 500, shape=SHAPES, low=low, high=high, by_node=(False, True))
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"], by_node=draw["by_node"])
-        if draw["as_input"]:
+        if file.by_input("Clip", "min"):
             inputs = [_limit(file, draw[key]) for key in ("low", "high")]
             made = file.add("Clip", "x", *inputs)
         else:
@@ -59,10 +60,10 @@ def clips() -> Iterator[Case]:
 
 def slopes() -> Iterator[Case]:
     """``PRelu`` with slopes of any shape: for each channel, pixel, image; more than there are."""
-    sizes = ((), (1,), (3,), (3, 1, 1), (1, 3, 1, 1), (5, 3, 1, 1), (3, 4, 4), (4,), (4, 4), (1, 1, 4), (48,), (1, 48), (2, 1, 1), (3, 1), (0,),
-             (1, 1, 1, 1, 1), (3, 3, 1, 1))  # fmt: skip
+    sizes = mostly([(), (1,), (3, 1, 1), (1, 3, 1, 1), (48,), (1, 48)],
+                   [(3,), (5, 3, 1, 1), (3, 4, 4), (4,), (4, 4), (1, 1, 4), (2, 1, 1), (3, 1), (0,), (1, 1, 1, 1, 1), (3, 3, 1, 1)])
     values = ("normal", "normal", "zero", "one", "nan", "big")
-    for draw in draws("PRelu", 300, size=sizes, value=values, flat=(False, True), computed=(False, False, False, True)):
+    for draw in draws("PRelu", 300, size=sizes, value=values, flat=(False, True), computed=mostly([False], [True])):
         file = File((3, 4, 4), draw["opset"], draw["seed"])
         chosen = {"zero": 0.0, "one": 1.0, "nan": np.nan, "big": 1e20}
         normal = file.weights(*draw["size"]) if draw["size"] else np.float32(0.3)
@@ -75,9 +76,9 @@ def slopes() -> Iterator[Case]:
 def batch_normalisations() -> Iterator[Case]:
     """``BatchNormalization`` with every attribute of every opset, one output or five."""
     chosen = draws(
-        "BatchNormalization", 600, outputs=(1, 1, 1, 3, 4, 5), epsilon=(ABSENT, 1e-3, 0.0, -1.0, float("nan"), 0.5), training=(ABSENT, ABSENT, 0, 1),
-        spatial=(ABSENT, ABSENT, ABSENT, 0, 1), is_test=(ABSENT, ABSENT, ABSENT, 0, 1), momentum=(ABSENT, 0.5, 1.0), by_node=(False, True),
-        count=(3, 3, 3, 3, 1, 5, 48), variance=("one", "one", "small", "zero", "negative"), flat=(False, False, True), inputs=(5, 5, 5, 5, 4),
+        "BatchNormalization", 600, outputs=mostly([1], [3, 4, 5]), epsilon=mostly([ABSENT, 1e-3, 0.5], [0.0, -1.0, float("nan")]), training=mostly([ABSENT, 0], [1]),
+        spatial=mostly([ABSENT, 1], [0]), is_test=mostly([ABSENT], [0, 1]), momentum=(ABSENT, 0.5, 1.0), by_node=(False, True),
+        count=mostly([3], [1, 5, 48]), variance=mostly(["one", "small"], ["zero", "negative"]), flat=(False, False, True), inputs=mostly([5], [4]),
     )  # fmt: skip
     for draw in chosen:
         file = File((3, 4, 4), draw["opset"], draw["seed"], by_node=draw["by_node"])
@@ -99,7 +100,7 @@ def batch_normalisations() -> Iterator[Case]:
 
 def plain_batch_normalisations() -> Iterator[Case]:
     """As exporters write it, and with one thing more that changes its meaning."""
-    chosen = draws("plain BatchNormalization", 300, outputs=(1, 5), spatial=(ABSENT, 0), training=(ABSENT, 0, 1), epsilon=(ABSENT, 1e-3))
+    chosen = draws("plain BatchNormalization", 300, outputs=mostly([1], [5]), spatial=(ABSENT, 0), training=mostly([ABSENT, 0], [1]), epsilon=(ABSENT, 1e-3))
     for draw in chosen:
         file = File((2, 4, 4), draw["opset"], draw["seed"])
         parameters = [file.weights(2), file.weights(2), file.weights(2), np.abs(file.weights(2)) + np.float32(0.5)]
@@ -112,7 +113,7 @@ def other_normalisations() -> Iterator[Case]:
     """Normalisations by what the image itself holds."""
     kinds = ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "LRN", "MeanVarianceNormalization", "LpNormalization",
              "RMSNormalization")  # fmt: skip
-    chosen = draws("normalisations", 400, kind=kinds, axis=(ABSENT, 1, -1, 2, 3, 0), epsilon=(ABSENT, 1e-2, 0.0, float("nan")), outputs=(1, 1, 1, 2, 3))
+    chosen = draws("normalisations", 400, kind=kinds, axis=mostly([ABSENT, 1, -1, 2, 3], [0]), epsilon=mostly([ABSENT, 1e-2], [0.0, float("nan")]), outputs=mostly([1], [2, 3]))
     for draw in chosen:
         file = File((4, 3, 5), draw["opset"], draw["seed"])
         kind, given = draw["kind"], {"epsilon": draw["epsilon"]}

@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 
 from tests.differential.file import ABSENT, Case, File, integers
-from tests.differential.space import described, draws
+from tests.differential.space import described, draws, mostly
 
 SHAPES = ((3, 4, 4), (2, 5, 3))
-AXES = (ABSENT, [2, 3], [3, 2], [-1, -2], [1], [-3], [2], [3], [1, 2, 3], [2, 2], [2, -2], [0], [0, 2, 3], [-4], [4], [])
-KINDS = ("ReduceMean", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSumExp",
-         "ReduceSumSquare")  # fmt: skip
+AXES = mostly([[2, 3], [3, 2], [-1, -2], [1], [-3], [2], [3], [1, 2, 3]], [ABSENT, [2, 2], [2, -2], [0], [0, 2, 3], [-4], [4], []])
+KINDS = mostly(["ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum"],
+               ["ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSumExp", "ReduceSumSquare"])
 
 
 def reductions() -> Iterator[Case]:
     """Over every set of axes, as an attribute and as an input, with the axes kept or not."""
     chosen = draws(
-        "reductions", 900, kind=KINDS, shape=SHAPES, axes=AXES, keepdims=(ABSENT, 0, 1, 2), noop=(ABSENT, ABSENT, 0, 1),
-        as_input=(True, False), int32=(False, False, False, True), flat=(False, False, False, True), select_last=(ABSENT, ABSENT, 1),
+        "reductions", 900, kind=KINDS, shape=SHAPES, axes=AXES, keepdims=mostly([ABSENT, 0, 1], [2]), noop=(ABSENT, ABSENT, 0, 1),
+        int32=mostly([False], [True]), flat=mostly([False], [True]),
     )  # fmt: skip
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         axes, given, inputs = draw["axes"], {"keepdims": draw["keepdims"], "noop_with_empty_axes": draw["noop"]}, list[Any]()
-        if axes is not ABSENT and draw["as_input"]:
+        if axes is not ABSENT and file.by_input(draw["kind"], "axes"):
             inputs = [np.array(axes, np.int32 if draw["int32"] else np.int64)]
         else:
             given["axes"] = axes
@@ -48,14 +48,15 @@ def exported() -> Iterator[Case]:
 def sorts() -> Iterator[Case]:
     """``TopK``: k as an attribute, then as an input; ties; both outputs."""
     chosen = draws(
-        "TopK", 400, shape=((4, 2, 3), (3, 3, 1)), k=(1, 2, 3, 4, 0, -1, 99), axis=(ABSENT, 1, 2, 3, -1, -3, 0), largest=(ABSENT, 0, 1),
-        sort=(ABSENT, ABSENT, 0, 1), used=(0, 0, 0, 1), outputs=(2, 2, 1), as_input=(True, True, False), size=(1, 1, 1, 2),
+        "TopK", 400, shape=((4, 3, 3), (3, 4, 3)), k=mostly([1, 2, 3], [4, 0, -1, 99]), axis=mostly([ABSENT, 1, 2, 3, -1, -3], [0]), largest=(ABSENT, 0, 1),
+        sort=mostly([ABSENT, 1], [0]), used=mostly([0], [1]), outputs=mostly([2], [1]), size=mostly([1], [2]),
     )  # fmt: skip
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
-        inputs = [integers(*[draw["k"]] * draw["size"])] if draw["as_input"] else []
+        by_input = file.by_input("TopK", "k")
+        inputs = [integers(*[draw["k"]] * draw["size"])] if by_input else []
         given = {"axis": draw["axis"], "largest": draw["largest"], "sorted": draw["sort"]}
-        given |= {} if draw["as_input"] else {"k": draw["k"]}
+        given |= {} if by_input else {"k": draw["k"]}
         names = file.several("TopK", "x", *inputs, outputs=draw["outputs"], **given)
         yield Case("TopK", described(draw), file.finish(names[draw["used"] % draw["outputs"]]))
 
@@ -72,13 +73,13 @@ def indices() -> Iterator[Case]:
 def normalised_features() -> Iterator[Case]:
     """A feature divided by its length, and what nearly is one."""
     chosen = draws(
-        "divided by the length", 300, least=(1e-12, 0.1, 0.0, -1.0, None), expand=(True, False), axes=([1], [-1], [0], [1, 1]), keepdims=(1, 1, 0),
-        after=(False, False, False, True), kind=("ReduceL2", "ReduceL2", "ReduceL1"), floor=("Clip", "Clip", "Max", "Add"),
+        "divided by the length", 300, least=mostly([1e-12, 0.1], [0.0, -1.0, None]), expand=(True, False), axes=mostly([[1], [-1]], [[0], [1, 1]]), keepdims=mostly([1], [0]),
+        after=mostly([False], [True]), kind=mostly(["ReduceL2"], ["ReduceL1"]), floor=mostly(["Clip"], ["Max", "Add"]),
     )  # fmt: skip
     for draw in chosen:
         file = File((2, 3, 3), draw["opset"], draw["seed"])
-        vector = file.add("Gemm", file.add("Flatten", "x"), file.weights(5, 18), transB=1)
-        by_input = draw["opset"] >= 18
+        vector = file.add("Gemm", file.add("Flatten", "x"), file.weights(5, 18), file.weights(5), transB=1)
+        by_input = file.by_input(draw["kind"], "axes")
         inputs = [integers(*draw["axes"])] if by_input else []
         given = {} if by_input else {"axes": draw["axes"]}
         length = file.add(draw["kind"], vector, *inputs, keepdims=draw["keepdims"], **given)
@@ -91,7 +92,8 @@ def normalised_features() -> Iterator[Case]:
             length = file.add("Expand", length, file.add("Shape", vector))
         made = file.add("Div", vector, length)
         made = file.add("Relu", made) if draw["after"] else made
-        yield Case("divided by the length", described(draw), file.finish(made, flat=False))
+        file.nodes[-1].output[0] = "out"
+        yield Case("divided by the length", described(draw), bytes(file.model().SerializeToString()))
 
 
 REDUCTIONS = {

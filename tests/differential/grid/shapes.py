@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tests.differential.file import ABSENT, Case, File, floats, integers
-from tests.differential.space import described, draws
+from tests.differential.space import described, draws, mostly
 
-AXES = (ABSENT, [1], [2], [3], [2, 3], [-1], [-1, -2], [2, 2], [2, -2], [0], [0, 1], [-4], [4], [5], [], [-5])
+AXES = mostly([[1], [2], [3], [2, 3], [-1], [-1, -2]], [ABSENT, [2, 2], [2, -2], [0], [0, 1], [-4], [4], [5], [], [-5]])
 
 
 def reshapes() -> Iterator[Case]:
@@ -37,20 +37,20 @@ def flattened() -> Iterator[Case]:
 
 def squeezes() -> Iterator[Case]:
     """``Squeeze`` and ``Unsqueeze``, of the batch too, as attribute and as input."""
-    chosen = draws("Squeeze", 600, kind=("Squeeze", "Unsqueeze"), shape=((3, 1, 1), (1, 1, 4), (2, 3, 4)), axes=AXES, as_input=(True, False),
-                   flat=(True, True, False))  # fmt: skip
+    chosen = draws("Squeeze", 600, kind=("Squeeze", "Unsqueeze"), shape=((3, 1, 1), (1, 1, 1), (2, 3, 4)), axes=AXES, flat=(True, True, False))
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         axes = draw["axes"]
-        inputs = [integers(*axes)] if draw["as_input"] and axes is not ABSENT else []
-        given = {} if draw["as_input"] else {"axes": axes}
+        by_input = file.by_input(draw["kind"], "axes")
+        inputs = [integers(*axes)] if by_input and axes is not ABSENT else []
+        given = {} if by_input else {"axes": axes}
         yield Case("Squeeze", described(draw), file.finish(file.add(draw["kind"], "x", *inputs, **given), flat=draw["flat"]))
 
 
 def computed() -> Iterator[Case]:
     """A reshape to sizes that the file computes from the shape of an activation."""
     ways = ("concat", "slice", "whole", "gathered", "product", "batch product", "batch arithmetic", "of batch", "size", "cast")
-    chosen = draws("computed shapes", 500, way=ways, start=(ABSENT, 0, 1, -3, 5, -9), end=(ABSENT, 1, 2, -1, 4, 9), cast=(True, False))
+    chosen = draws("computed shapes", 500, way=ways, start=mostly([ABSENT, 0], [1, -3, 5, -9]), end=mostly([ABSENT, 9, 4], [1, 2, -1]), cast=(True, False))
     for draw in chosen:
         file = File((3, 4, 4), draw["opset"], draw["seed"])
         given = {"start": draw["start"], "end": draw["end"]}
@@ -90,7 +90,7 @@ def _wanted(file: File, shape: str, way: str) -> str:
 
 def casts() -> Iterator[Case]:
     """``Cast`` of activations to every type and back."""
-    for draw in draws("Cast", 240, to=(ABSENT, 0, 1, 2, 3, 6, 7, 9, 10, 11, 16, 17, 99), saturate=(ABSENT, ABSENT, 0, 1), like=(False, False, True)):
+    for draw in draws("Cast", 240, to=mostly([1], [ABSENT, 0, 2, 3, 6, 7, 9, 10, 11, 16, 17, 99]), saturate=(ABSENT, ABSENT, 0, 1), like=(False, False, True)):
         file = File((2, 3, 3), draw["opset"], draw["seed"])
         if draw["like"]:
             made = file.add("CastLike", "x", floats(1))
@@ -113,14 +113,14 @@ def constants() -> Iterator[Case]:
 
 def nothing_done() -> Iterator[Case]:
     """``Identity`` and ``Dropout`` with ratios, masks, training modes."""
-    chosen = draws("Dropout", 300, ratio=(ABSENT, 0.0, 0.5, 1.0, 2.0, float("nan")), training=(ABSENT, ABSENT, True, False, "computed"), outputs=(1, 1, 2), used=(0, 0, 1),
-                   odd=(ABSENT, ABSENT, ABSENT, "is_test", "seed"), as_input=(True, False))  # fmt: skip
+    chosen = draws("Dropout", 300, ratio=mostly([ABSENT, 0.0, 0.5], [1.0, 2.0, float("nan")]), training=mostly([ABSENT, False], [True, "computed"]), outputs=mostly([1], [2]), used=(0, 0, 1),
+                   odd=mostly([ABSENT, "seed"], ["is_test"]))
     for draw in chosen:
         file = File((2, 3, 2), draw["opset"], draw["seed"])
         ratio, inputs, given = draw["ratio"], list[Any](), dict[str, Any]()
-        if draw["as_input"]:
+        if file.by_input("Dropout", "ratio"):
             inputs = [None if ratio is ABSENT else np.float32(ratio)]
-            inputs += [] if draw["training"] in (ABSENT, "computed") else [np.array(draw["training"])]
+            inputs += [np.array(draw["training"])] if isinstance(draw["training"], bool) else []
         else:
             given = {"ratio": ratio}
         given |= {} if draw["odd"] is ABSENT else {draw["odd"]: 1}

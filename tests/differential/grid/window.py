@@ -6,20 +6,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.differential.file import ABSENT, Case, File
-from tests.differential.space import Draw, described, draws
+from tests.differential.space import Draw, described, draws, mostly
 
 SHAPES = ((4, 7, 7), (2, 6, 9), (4, 5, 3))
 AUTO_PADS = (ABSENT, ABSENT, "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
-PADS = (ABSENT, ABSENT, [1, 1, 1, 1], [0, 1, 2, 0], [0, 0, 1, 2], [2, 2, 2, 2], [0, -1, 0, 0], [1, 1])
-STRIDES = (ABSENT, [1, 1], [2, 2], [2, 1], [3, 2], [0, 1], [2])
-DILATIONS = (ABSENT, ABSENT, [1, 1], [2, 2], [1, 3], [2, 1], [0, 1])
+GROUPS = mostly([ABSENT, 1, 2], [4, 0])
+PADS = mostly([ABSENT, [1, 1, 1, 1], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 0, 1]], [[2, 2, 2, 2], [0, -1, 0, 0], [1, 1]])
+STRIDES = mostly([ABSENT, [1, 1], [2, 2], [2, 1], [3, 2]], [[0, 1], [2]])
+DILATIONS = mostly([ABSENT, [1, 1], [2, 2], [1, 3], [2, 1]], [[0, 1]])
 KERNELS = ((3, 3), (2, 2), (2, 3), (1, 1), (3, 1))
 
 
 def convolutions() -> Iterator[Case]:
     """``Conv``, with and without bias, kernel_shape, groups."""
     chosen = draws(
-        "Conv", 500, shape=SHAPES, kernel=KERNELS, pads=PADS, strides=STRIDES, group=(ABSENT, 1, 2, 4, 0),
+        "Conv", 500, shape=SHAPES, kernel=KERNELS, pads=PADS, strides=STRIDES, group=GROUPS,
         dilations=DILATIONS, auto_pad=AUTO_PADS, stated=(True, False), bias=(0, 1, 2), by_node=(False, True),
     )  # fmt: skip
     for draw in chosen:
@@ -52,8 +53,8 @@ def maximum_pools() -> Iterator[Case]:
     """``MaxPool``, of negative numbers too: padding must never win."""
     chosen = draws(
         "MaxPool", 600, shape=SHAPES, kernel=KERNELS, pads=PADS, strides=STRIDES, dilations=DILATIONS,
-        auto_pad=AUTO_PADS, ceil_mode=(ABSENT, 0, 1), storage_order=(ABSENT, ABSENT, 0, 1),
-        outputs=(1, 1, 1, 2), less=(0.0, 0.5),
+        auto_pad=AUTO_PADS, ceil_mode=(ABSENT, 0, 1), storage_order=mostly([ABSENT, 0], [1]),
+        outputs=mostly([1], [2]), less=(0.0, 0.5),
     )  # fmt: skip
     for draw in chosen:
         file, attributes = _started(draw)
@@ -90,7 +91,7 @@ def other_pools() -> Iterator[Case]:
     """Global pools, ``LpPool``, and pools without what they need."""
     kinds = ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "LpPool", "MaxPool", "AveragePool",
              "MaxRoiPool", "MaxUnpool")  # fmt: skip
-    for draw in draws("other pools", 160, kind=kinds, shape=SHAPES, outputs=(1, 2), ceil_mode=(ABSENT, 1)):
+    for draw in draws("other pools", 160, kind=kinds, shape=SHAPES, outputs=mostly([1], [2]), ceil_mode=(ABSENT, 1)):
         file, _ = _started(draw)
         odd = {"ceil_mode": draw["ceil_mode"], "outputs": draw["outputs"]}
         yield _case("other pools", draw, file, "x", kind=draw["kind"], **odd)
