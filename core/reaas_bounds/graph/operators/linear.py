@@ -63,7 +63,7 @@ def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
 def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, alpha=1.0, beta=1.0, transA=0, transB=0)
     require(node, given["transA"] == 0, "transA")
-    weight = builder.weight(node, 1)
+    weight = _factor(builder, node)
     weight = weight if given["transB"] else weight.T  # [o, i]
     linear = _matrix(builder, node, given["alpha"] * weight)
     if not builder.has(node, 2):
@@ -75,12 +75,18 @@ def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _matmul(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     options(node)
-    builder.affine(node, _matrix(builder, node, builder.weight(node, 1).T))
+    builder.affine(node, _matrix(builder, node, _factor(builder, node).T))
+
+
+def _factor(builder: GraphBuilder, node: onnx.NodeProto) -> Tensor:
+    weight = builder.weight(node, 1)
+    require(node, weight.dim() == 2, f"a constant {list(weight.shape)} that is no matrix")
+    return weight
 
 
 def _matrix(builder: GraphBuilder, node: onnx.NodeProto, weight: Tensor) -> Dense:
     shape = builder.shape(node, rank=1)
-    if weight.dim() != 2 or weight.shape[1] != shape[0]:
+    if weight.shape[1] != shape[0]:
         raise InvalidModelError(
             f"node {label(node)!r}: matrix {list(weight.shape)} for a vector {list(shape)}"
         )

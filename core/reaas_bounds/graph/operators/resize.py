@@ -85,8 +85,9 @@ def _target(
         return scales, sizes
     found = builder.constant(node, 3).ravel().tolist()
     require(node, len(found) == len(axes), f"sizes {found}")
+    require(node, 0 not in axes, f"sizes {found}, which fix the size of the batch")
     wanted = dict(zip(axes, found, strict=True))
-    return scales, [None if k == 0 else wanted.get(k) for k in range(4)]
+    return scales, [wanted.get(k) for k in range(4)]
 
 
 class _Axis:

@@ -10,7 +10,7 @@ import onnx
 
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.maps import Reshape
-from reaas_bounds.graph.onnx_file import label, read_tensor
+from reaas_bounds.graph.onnx_file import label, read_tensor, type_name
 from reaas_bounds.graph.operators.integers import BATCH, numbers, of_constant, shape_of
 from reaas_bounds.graph.operators.options import Operator, axes_of, options, require
 from reaas_bounds.graph.window import Shape
@@ -105,7 +105,7 @@ def _cast(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     target = options(node, to=None, saturate=1, round_mode=b"up")["to"]
     whole = node.input[0] in builder.constants and numbers(builder.constants[node.input[0]])
     wanted = onnx.TensorProto.INT64 if whole else onnx.TensorProto.FLOAT
-    kind = onnx.TensorProto.DataType.Name(target) if target else "nothing"
+    kind = type_name(target) if target else "nothing"
     require(node, target == wanted, f"to={kind}")
     _identity(builder, node)
 
