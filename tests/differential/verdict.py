@@ -32,14 +32,14 @@ class Kind(Enum):
 
     SAME = "same"  # within the certified float32 error, everywhere
     REFUSED = "refused"  # by the engine, with a typed error
-    UNSERVED = "unserved"  # the engine reads it, ONNX Runtime refuses every batch
+    UNSERVED = "UNSERVED"  # read by the engine, and refused by ONNX Runtime
     WRONG = "WRONG"  # certified for another function than the one served
     CRASHED = "CRASHED"  # a traceback, when it is loaded or when it is asked about
 
     @property
     def failed(self) -> bool:
         """Whether nobody may ship this."""
-        return self in (Kind.WRONG, Kind.CRASHED)
+        return self not in (Kind.SAME, Kind.REFUSED)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def _conv(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         )
     window = geometry(node, given, tuple(weight.shape[2:]), shape[1:])
     linear = convolution(node, weight, shape, groups, window)
-    bias = builder.weight(node, 2) if builder.has(node, 2) else torch.zeros(1, dtype=torch.float64)
+    bias = builder.weight(node, 2) if builder.has(node, 2) else torch.zeros(weight.shape[0], dtype=torch.float64)
     builder.affine(node, linear, channels(node, bias, linear.output_shape))
 
 
@@ -53,7 +53,7 @@ def convolution(
 
 def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
     """One number per channel as [C, 1, 1] (or [d] for a vector activation)."""
-    if vector.dim() != 1 or vector.numel() not in (1, shape[0]):
+    if vector.dim() != 1 or vector.numel() != shape[0]:
         raise InvalidModelError(
             f"node {label(node)!r}: {list(vector.shape)} parameters for {shape[0]} channels"
         )

@@ -28,7 +28,7 @@ def _reshaped(builder: GraphBuilder, node: onnx.NodeProto, target: Shape) -> Non
 def _flatten(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     shape = builder.shape(node)
     axis = options(node, axis=1)["axis"]
-    require(node, axis in (1, -len(shape)), f"axis={axis}")
+    require(node, axis == 1 or (axis == -len(shape) and builder.opset >= 11), f"axis={axis}")
     _reshaped(builder, node, (math.prod(shape),))
 
 
@@ -38,7 +38,7 @@ def _reshape(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         of_constant(builder, node, lambda array: array.reshape(builder.integers(node, 1)))
         return
     shape = builder.shape(node)
-    target: list[Any] = builder.constant(node, 1).ravel().tolist()
+    target: list[Any] = builder.entries(node, 1)
     sizes: list[Any] = [
         ((BATCH, *shape)[k] if k <= len(shape) else 0)
         if size == 0 and not given["allowzero"]
@@ -86,9 +86,11 @@ def _unsqueeze(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 def _alias(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     """Identity, or Dropout, which is the identity outside of training."""
     if node.op_type == "Dropout":
-        options(node, seed=0, ratio=0.5)
+        ratio = options(node, seed=0, ratio=0.5)["ratio"]
         training = builder.has(node, 2) and bool(builder.constant(node, 2).any())
         require(node, not training, "training_mode")
+        ratio = builder.constant(node, 1) if builder.has(node, 1) else np.array(ratio)
+        require(node, ratio.size == 1 and 0 <= ratio.item() < 1, f"ratio={ratio.tolist()}")
     builder.index[node.output[0]] = builder.source(node)
 
 
