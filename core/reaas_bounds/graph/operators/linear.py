@@ -36,7 +36,11 @@ def _conv(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         )
     window = geometry(node, given, tuple(weight.shape[2:]), shape[1:])
     linear = convolution(node, weight, shape, groups, window)
-    bias = builder.weight(node, 2) if builder.has(node, 2) else torch.zeros(weight.shape[0], dtype=torch.float64)
+    bias = (
+        builder.weight(node, 2)
+        if builder.has(node, 2)
+        else torch.zeros(weight.shape[0], dtype=torch.float64)
+    )
     builder.affine(node, linear, channels(node, bias, linear.output_shape))
 
 
