@@ -91,7 +91,7 @@ SIGNATURES: dict[str, Signature] = {
     "PRelu": Signature((7, 9, 16), inputs=(2, 2)),
     "Pow": Signature((7, 12, 13, 15), inputs=(2, 2)),
     "Pad": Signature((11, 13, 18, 19, *_TYPES), ("mode",), (2, 4)),
-    "ReduceL2": Signature((1, 11, 13, 18), _REDUCED, (1, 2)),
+    "ReduceL2": Signature((11, 13, 18), _REDUCED, (1, 2)),
     "ReduceMax": Signature((1, 11, 12, 13, 18, 20), _REDUCED, (1, 2)),
     "ReduceMean": Signature((1, 11, 13, 18), _REDUCED, (1, 2)),
     "ReduceMin": Signature((1, 11, 12, 13, 18, 20), _REDUCED, (1, 2)),
