@@ -166,10 +166,19 @@ class GraphBuilder:
 
     def integers(self, node: onnx.NodeProto, position: int) -> list[int]:
         """Constant input ``position`` as integers that do not depend on the batch."""
-        values = self.constant(node, position).ravel().tolist()
+        values = self.entries(node, position)
         if not all(isinstance(value, int) for value in values):
-            raise UnsupportedOperatorError(label(node), f"{node.op_type} by {values}")
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} by {values[:5]}")
         return values
+
+    def entries(self, node: onnx.NodeProto, position: int) -> list[Any]:
+        """Constant input ``position``: a vector of integers, the size of the batch among them."""
+        array = self.constant(node, position)
+        if array.ndim != 1 or array.dtype not in (np.int64, np.object_):
+            what = f"input {position} of type {array.dtype} and shape {list(array.shape)}"
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} with {what}")
+        found: list[Any] = array.tolist()
+        return found
 
     def weight(self, node: onnx.NodeProto, position: int) -> Tensor:
         """Constant float input ``position`` in float64."""

@@ -19,6 +19,13 @@ def lower(data: bytes) -> Lowered:
         InvalidModelError: corrupt or hostile file, wrong input or output, weights not finite.
         UnsupportedOperatorError: an operator, or an option of one, that has no bound here.
     """
+    try:
+        return _lowered(data)
+    except UnicodeDecodeError as error:
+        raise InvalidModelError("the file holds a name or text that is not UTF-8") from error
+
+
+def _lowered(data: bytes) -> Lowered:
     model = parse(data)
     opset = opset_of(model)
     for node in model.graph.node:

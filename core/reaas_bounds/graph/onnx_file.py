@@ -50,8 +50,8 @@ def parse(data: bytes) -> onnx.ModelProto:
 
 def _refuse_foreign(model: onnx.ModelProto) -> None:
     graph = model.graph
-    if not graph.node:
-        raise InvalidModelError("the bytes are no ONNX file, or its graph has no node")
+    if not graph.node or not graph.output:
+        raise InvalidModelError("the bytes are no ONNX file, or its graph has no node or no output")
     if graph.sparse_initializer or model.training_info:
         raise InvalidModelError("sparse weights and training graphs are not supported")
     if model.functions:
@@ -75,7 +75,8 @@ def _refuse_unnamed(graph: onnx.GraphProto) -> None:
     """
     made = [v.name for v in graph.input] + [name for node in graph.node for name in node.output]
     weights = [tensor.name for tensor in graph.initializer]
-    for names in (made, weights):
+    nodes = [node.name for node in graph.node]
+    for names in (made, weights, nodes):
         repeated = {name for name, count in Counter(names).items() if count > 1 and name}
         if repeated:
             raise InvalidModelError(f"the name {min(repeated)!r} is given twice")
@@ -97,6 +98,12 @@ def label(node: onnx.NodeProto) -> str:
     return str(node.name or (node.output[0] if node.output else node.op_type))
 
 
+def type_name(number: int) -> str:
+    """The name of an ONNX element type; a file may state any number."""
+    known: bool = number in onnx.TensorProto.DataType.values()
+    return str(onnx.TensorProto.DataType.Name(number)) if known else f"number {number}"
+
+
 def read_tensor(tensor: onnx.TensorProto, name: str) -> NDArray[np.generic]:
     """A constant of the file as an array: float32, int64 or bool, of its stated size, no NaN.
 
@@ -104,7 +111,7 @@ def read_tensor(tensor: onnx.TensorProto, name: str) -> NDArray[np.generic]:
     """
     item = _ITEM_BYTES.get(tensor.data_type)
     if item is None:
-        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        kind = type_name(tensor.data_type)
         raise InvalidModelError(f"tensor {name!r} has type {kind}; weights must be FLOAT")
     claimed = math.prod(tensor.dims) * item
     if tensor.raw_data and len(tensor.raw_data) != claimed:
@@ -135,13 +142,18 @@ def image_shape(graph: onnx.GraphProto) -> Shape:
         )
     kind = inputs[0].type.tensor_type
     dims = list(kind.shape.dim)
-    if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or dims[0].dim_value > 0:
+    if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or _fixed(dims[0]):
         raise InvalidModelError(
             f"input {inputs[0].name!r} must be FLOAT [N, C, H, W] with a free N"
         )
     shape = tuple(int(dim.dim_value) for dim in dims[1:])
     check_activation(shape, inputs[0].name)
     return shape
+
+
+def _fixed(batch: onnx.TensorShapeProto.Dimension) -> bool:
+    """Whether a size is stated; ONNX Runtime reads a negative one as free."""
+    return batch.WhichOneof("value") == "dim_value" and batch.dim_value >= 0
 
 
 def check_activation(shape: Shape, name: str) -> None:

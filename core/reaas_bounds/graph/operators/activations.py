@@ -41,6 +41,8 @@ def _prelu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     options(node)
     slope, shape = builder.weight(node, 1), builder.shape(node)
     require(node, len(shape) in (1, 3), f"an activation {list(shape)}")
+    # With more axes than the activation has, the result has them too.
+    require(node, slope.dim() <= len(shape) + 1, f"slopes {list(slope.shape)}")
     while slope.dim() > len(shape) and slope.shape[0] == 1:
         slope = slope[0]
     per_channel = tuple(slope.shape) == (shape[0], *(1 for _ in shape[1:]))

@@ -37,7 +37,11 @@ def _conv(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         )
     window = geometry(node, given, tuple(weight.shape[2:]), shape[1:])
     linear = convolution(node, weight, shape, groups, window)
-    bias = builder.weight(node, 2) if builder.has(node, 2) else torch.zeros(1, dtype=torch.float64)
+    bias = (
+        builder.weight(node, 2)
+        if builder.has(node, 2)
+        else torch.zeros(weight.shape[0], dtype=torch.float64)
+    )
     builder.affine(node, linear, channels(node, bias, linear.output_shape))
 
 
@@ -54,7 +58,7 @@ def convolution(
 
 def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
     """One number per channel as [C, 1, 1] (or [d] for a vector activation)."""
-    if vector.dim() != 1 or vector.numel() not in (1, shape[0]):
+    if vector.dim() != 1 or vector.numel() != shape[0]:
         raise InvalidModelError(
             f"node {label(node)!r}: {list(vector.shape)} parameters for {shape[0]} channels"
         )
@@ -68,7 +72,7 @@ def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         size = abs(given[name])
         sane = size == 0 or LEAST_FACTOR <= size <= LARGEST_FACTOR
         require(node, sane, f"{name}={given[name]}")
-    weight = builder.weight(node, 1)
+    weight = _factor(builder, node)
     weight = weight if given["transB"] else weight.T  # [o, i]
     linear = _matrix(builder, node, given["alpha"] * weight)
     if not builder.has(node, 2):
@@ -80,12 +84,18 @@ def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _matmul(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     options(node)
-    builder.affine(node, _matrix(builder, node, builder.weight(node, 1).T))
+    builder.affine(node, _matrix(builder, node, _factor(builder, node).T))
+
+
+def _factor(builder: GraphBuilder, node: onnx.NodeProto) -> Tensor:
+    weight = builder.weight(node, 1)
+    require(node, weight.dim() == 2, f"a constant {list(weight.shape)} that is no matrix")
+    return weight
 
 
 def _matrix(builder: GraphBuilder, node: onnx.NodeProto, weight: Tensor) -> Dense:
     shape = builder.shape(node, rank=1)
-    if weight.dim() != 2 or weight.shape[1] != shape[0]:
+    if weight.shape[1] != shape[0]:
         raise InvalidModelError(
             f"node {label(node)!r}: matrix {list(weight.shape)} for a vector {list(shape)}"
         )

@@ -75,11 +75,13 @@ def _split(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     shape = builder.shape(node)
     axis = axis_of(node, given["axis"], len(shape))
     count = len(node.output)
+    stated = given["num_outputs"]
     if builder.has(node, 1):
         sizes = builder.integers(node, 1)
+        require(node, stated is None, "both sizes and num_outputs")
     else:
-        stated = given["num_outputs"]
-        require(node, stated in (None, count), f"num_outputs={stated} of {count}")
+        wanted = (None,) if builder.opset < 18 else (count,)
+        require(node, stated in wanted, f"num_outputs={stated} of {count}")
         even = shape[axis] % count == 0
         require(node, even or stated is not None, f"{count} equal parts of {shape[axis]}")
         each = -(-shape[axis] // count)

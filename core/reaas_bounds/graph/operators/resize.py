@@ -20,6 +20,7 @@ from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.interpolation import Interpolation, hat, hat_errors
 from reaas_bounds.graph.maps import Rescaling
 from reaas_bounds.graph.onnx_file import check_activation, label
+from reaas_bounds.graph.operators.integers import BATCH
 from reaas_bounds.graph.operators.options import Operator, options, require
 
 # How far a coordinate that is computed in float32 may be off, relative to the size of the axis and
@@ -50,6 +51,7 @@ def _resize(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     )
     text = {name: given[name].decode(errors="replace") for name in given if name.endswith("mode")}
     require(node, given["antialias"] == 0, "antialias (a filter normalised in float32)")
+    require(node, given["exclude_outside"] == 0, "exclude_outside")
     policy = given["keep_aspect_ratio_policy"]
     require(node, policy == b"stretch", f"keep_aspect_ratio_policy={policy!r}")
     shape = builder.shape(node, rank=3)
@@ -75,7 +77,7 @@ def _target(
     scales = [Fraction(1)] * 4
     sizes: list[int | None] = [None] * 4
     by_scale = builder.has(node, 2) and builder.constant(node, 2).size > 0
-    by_size = builder.has(node, 3) and builder.constant(node, 3).size > 0
+    by_size = builder.has(node, 3)
     require(node, by_scale != by_size, "both scales and sizes, or none of them")
     if by_scale:
         stated = builder.weight(node, 2).tolist()
@@ -83,10 +85,12 @@ def _target(
         for axis, factor in zip(axes, stated, strict=True):
             scales[axis] = Fraction(factor)
         return scales, sizes
-    found = builder.constant(node, 3).ravel().tolist()
+    found = builder.entries(node, 3)
     require(node, len(found) == len(axes), f"sizes {found}")
     wanted = dict(zip(axes, found, strict=True))
-    return scales, [None if k == 0 else wanted.get(k) for k in range(4)]
+    free = wanted.pop(0, BATCH) == BATCH
+    require(node, free and BATCH not in wanted.values(), f"sizes {found}; only the batch is free")
+    return scales, [wanted.get(k) for k in range(4)]
 
 
 class _Axis:
