@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.differential.file import floats, integers
-from tests.differential.structure import Change
+from tests.differential.structure import Change, together
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 _value = helper.make_tensor_value_info
@@ -54,12 +54,10 @@ def _stray(
     m.graph.node.extend([helper.make_node(kind, inputs, outputs, **given), *kept])
 
 
-def _all(*changes: Change) -> Change:
-    def change(m: onnx.ModelProto) -> None:
-        for one in changes:
-            one(m)
-
-    return change
+def _words() -> onnx.TensorProto:
+    tensor = onnx.TensorProto(name="words", data_type=TensorProto.STRING, dims=[1])
+    tensor.string_data.append(b"a")
+    return tensor
 
 
 CONTENTS: dict[str, Change] = {
@@ -72,7 +70,7 @@ CONTENTS: dict[str, Change] = {
             [3],
         )
     ),
-    "a weight elsewhere": _all(
+    "a weight elsewhere": together(
         lambda m: setattr(m.graph.initializer[0], "data_location", TensorProto.EXTERNAL),
         lambda m: m.graph.initializer[0].ClearField("raw_data"),
         lambda m: m.graph.initializer[0].external_data.add(key="location", value="/etc/passwd"),
@@ -119,12 +117,12 @@ CONTENTS: dict[str, Change] = {
     ),
     "a stray node": lambda m: _stray(m, "Sin", ["x"], ["z"]),
     "a random stray node": lambda m: _stray(m, "RandomNormal", [], ["z"], shape=[1]),
-    "noise added": _all(
+    "noise added": together(
         lambda m: _stray(m, "RandomNormalLike", ["x"], ["z"]),
         lambda m: m.graph.node[1].input.__setitem__(0, "z"),
     ),
     "text in a name": lambda m: setattr(m.graph.node[1], "name", "\u0000\n\u202e" * 100),
-    "quantised": _all(
+    "quantised": together(
         lambda m: _stray(m, "QuantizeLinear", ["x", "s"], ["z"]),
         lambda m: m.graph.initializer.append(
             numpy_helper.from_array(np.array(0.1, np.float32), "s")
@@ -133,9 +131,7 @@ CONTENTS: dict[str, Change] = {
     "a graph without a name": lambda m: m.graph.ClearField("name"),
     "no graph": lambda m: m.ClearField("graph"),
     "training": lambda m: m.training_info.add(),
-    "an unused constant of strings": lambda m: m.graph.initializer.append(
-        helper.make_tensor("words", TensorProto.STRING, [1], ["a"])
-    ),
+    "an unused constant of strings": lambda m: m.graph.initializer.append(_words()),
     "an unused constant of halves": lambda m: m.graph.initializer.append(
         numpy_helper.from_array(np.zeros(2, np.float16), "halves")
     ),

@@ -19,7 +19,8 @@ class Chain:
 
     def __init__(self, opset: int, seed: int) -> None:
         self.file = File((4, 6, 6), opset, seed)
-        self.last, self.shape = "x", (4, 6, 6)
+        self.last = "x"
+        self.shape: tuple[int, ...] = (4, 6, 6)
 
     def pick(self, *choices: Any) -> Any:
         """One of the choices."""

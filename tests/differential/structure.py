@@ -22,7 +22,9 @@ def _same_names(m: onnx.ModelProto) -> None:
         node.name = "same"
 
 
-def _all(*changes: Change) -> Change:
+def together(*changes: Change) -> Change:
+    """One change after the other."""
+
     def change(m: onnx.ModelProto) -> None:
         for one in changes:
             one(m)
@@ -40,7 +42,7 @@ def _node(place: int) -> Callable[[onnx.ModelProto], Any]:
 
 STRUCTURE: dict[str, Change] = {
     "empty output of a node": lambda m: m.graph.node[1].output.__setitem__(0, ""),
-    "empty output of the graph": _all(
+    "empty output of the graph": together(
         lambda m: m.graph.node[-1].output.__setitem__(0, ""),
         lambda m: m.graph.output[0].ClearField("name"),
     ),
@@ -69,7 +71,7 @@ STRUCTURE: dict[str, Change] = {
     "an initialiser that is an input": lambda m: m.graph.input.append(
         _value(m.graph.initializer[0].name, FLOAT, [3, 2, 3, 3])
     ),
-    "the same before ir 4": _all(
+    "the same before ir 4": together(
         lambda m: setattr(m, "ir_version", 3),
         lambda m: m.graph.input.extend(
             [_value(t.name, FLOAT, list(t.dims)) for t in m.graph.initializer]

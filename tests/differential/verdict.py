@@ -171,11 +171,12 @@ def certified_error(network: Network, x: torch.Tensor) -> NDArray[np.float64]:
     """How far the served feature may be from the exact one at images ``x``, [n]."""
     error = float32_error_at(network.before, x)
     if network.least_length is None:
-        return error.numpy()
+        return np.asarray(error.numpy())
     # A vector of length n that is off by e turns by at most asin(e / n); then it is divided.
     length = network.before.forward(x).norm(dim=1).clamp_min(network.least_length)
     turned = 2 * error / (length - error).clamp_min(1e-30)
-    return (turned + gamma(network.feature_dim + 8, UNIT_32)).numpy()
+    total: Features = (turned + gamma(network.feature_dim + 8, UNIT_32)).numpy()
+    return total
 
 
 def _ask(network: Network) -> None:

@@ -197,7 +197,7 @@ def _check_attributes(
         seen.add(name)
         if name not in signature.attributes or name not in schema.attributes:
             raise UnsupportedOperatorError(label(node), f"{node.op_type} with {name}")
-        if attribute.ref_attr_name or int(schema.attributes[name].type) != attribute.type:
+        if attribute.ref_attr_name or schema.attributes[name].type.value != attribute.type:
             raise InvalidModelError(f"node {label(node)!r}: {name} is of another type")
         if not all(map(math.isfinite, _floats(attribute))):
             raise InvalidModelError(f"node {label(node)!r}: {name} is not finite")

@@ -174,7 +174,7 @@ def matrices() -> Iterator[Case]:
         file = File((3, 2, 2), draw["opset"], draw["seed"])
         source = file.add("Flatten", "x") if draw["flat"] else "x"
         inputs = [source, file.weights(*draw["weight"])]
-        given = {"equation": "ij,jk->ik"} if draw["kind"] == "Einsum" else {}
+        given: dict[str, Any] = {"equation": "ij,jk->ik"} if draw["kind"] == "Einsum" else {}
         made = file.add(draw["kind"], *(reversed(inputs) if draw["first"] else inputs), **given)
         yield Case("MatMul", described(draw), file.finish(made))
 
