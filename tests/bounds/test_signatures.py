@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import helper
@@ -38,7 +39,7 @@ def test_every_operator_has_a_signature() -> None:
     ],
 )
 def test_an_attribute_that_is_not_in_the_table_is_refused_by_name(
-    given: dict[str, object], reason: str
+    given: dict[str, Any], reason: str
 ) -> None:
     node = helper.make_node("LeakyRelu", ["x"], ["y"], name="bend", **given)
     with pytest.raises(InvalidModelError, match=f"'bend'.*{reason}"):
