@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tests.differential.file import Case
+from tests.differential.fused import FUSED
 from tests.differential.graphs import GRAPHS
 from tests.differential.grid.arithmetic import ARITHMETIC
 from tests.differential.grid.composed import COMPOSED
@@ -33,6 +34,7 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     **INTEGERS,
     **SCALES,
     **GRAPHS,
+    **FUSED,
     **HOSTILE,
     **MUTATED,
 }
