@@ -72,12 +72,13 @@ pretrain: $(VENV)/.reaas-dev ## Pre-train an encoder and publish it (RECIPE= DAT
 ENGINE ?= docker
 TAG ?= 0.1.0
 BUILD_ARGS ?=
+# Tagged with the name in full: podman would make `reaas-f2i` a `localhost/reaas-f2i`, which no node looks for.
 IMAGES := encoder f2i pretrain models
 
 .PHONY: images
 images: ## Build the container images and check their sizes (ENGINE=docker|podman TAG= BUILD_ARGS=)
 	for target in $(IMAGES); do \
-	  $(ENGINE) build $(BUILD_ARGS) --file deploy/docker/Dockerfile --target $$target --tag reaas-$$target:$(TAG) .; \
+	  $(ENGINE) build $(BUILD_ARGS) --file deploy/docker/Dockerfile --target $$target --tag docker.io/library/reaas-$$target:$(TAG) .; \
 	done
 	$(PYTHON) scripts/check_image_sizes.py --engine $(ENGINE) --tag $(TAG)
 

@@ -19,6 +19,7 @@ from reaas_pretrain.service.settings import KubernetesSettings
 from reaas_pretrain.service.store import RECIPE, TRAINING
 
 RUN_LABEL = "reaas.dev/run"
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 CONTAINER = "train"
 _RUN_DIR, _DATA, _SCRATCH = "/run-dir", PurePosixPath("/data"), "/tmp"
 _MASTER_PORT = 29500
@@ -90,6 +91,7 @@ def _pod(run: Run, settings: KubernetesSettings, grace_s: float) -> dict[str, An
         # With 0 a pod would be gone from the API server before its processes are.
         "terminationGracePeriodSeconds": max(1, math.ceil(grace_s)),
         "subdomain": settings.subdomain,
+        "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
         "tolerations": _tolerations(settings),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
