@@ -26,6 +26,7 @@ class Cluster:
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     pods: list[dict[str, Any]] = field(default_factory=list)
+    policies: list[dict[str, Any]] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -115,6 +116,8 @@ class Cluster:
                 return self._delete(name, query)
             case "GET", ["api", "v1", "namespaces", _, "pods"]:
                 return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._select(query)}
+            case "POST", ["apis", "networking.k8s.io", "v1", "namespaces", _, "networkpolicies"]:
+                return self._create_policy(json.loads(body))
             case "GET", ["api", "v1", "namespaces", _, "events"]:
                 return 200, {"kind": "EventList", "apiVersion": "v1", "items": self._about(query)}
             case "GET", ["api", "v1", "namespaces", _, "pods", name, "log"]:
@@ -133,6 +136,14 @@ class Cluster:
         metadata = job["metadata"] | {"uid": f"uid-{name}", "creationTimestamp": TIME.format(0)}
         self.jobs[name] = job | {"metadata": metadata, "status": {"active": 1, "ready": 1}}
         return 201, self.jobs[name]
+
+    def _create_policy(self, policy: dict[str, Any]) -> tuple[int, Any]:
+        kubernetes_validate.validate(policy, "1.32", strict=True)
+        name = policy["metadata"]["name"]
+        if any(name == known["metadata"]["name"] for known in self.policies):
+            return 409, _status(409, "AlreadyExists")
+        self.policies.append(policy)
+        return 201, policy
 
     def _found(self, name: str) -> tuple[int, Any]:
         job = self.jobs.get(name)

@@ -418,6 +418,25 @@ async def test_jobs_go_on_while_the_service_is_away(house: Path, cluster: Cluste
     ]
 
 
+async def test_workers_of_one_run_reach_each_other_only(house: Path, cluster: Cluster) -> None:
+    settings = KubernetesSettings(nodes=2, image="reaas-pretrain:0.1.0")
+    async with service(house, launcher="kubernetes", kubernetes=settings) as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        async with asyncio.timeout(30):
+            while not cluster.policies:
+                await asyncio.sleep(0.01)
+    [policy] = cluster.policies
+    [owner] = policy["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("Job", f"uid-{name}")
+    mine = {"matchLabels": {"reaas.dev/run": run.id}}
+    labels = cluster.jobs[name]["spec"]["template"]["metadata"]["labels"]
+    assert mine["matchLabels"].items() <= labels.items()
+    assert policy["spec"]["podSelector"] == mine
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": mine}]}]
+    assert policy["spec"]["egress"] == [{"to": [{"podSelector": mine}]}]
+
+
 async def test_a_cluster_that_is_away_for_a_while_loses_nothing(
     house: Path, cluster: Cluster
 ) -> None:

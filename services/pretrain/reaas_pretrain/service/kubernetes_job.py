@@ -71,6 +71,32 @@ def job(
     }
 
 
+def network_policy(run: Run, settings: KubernetesSettings, job_uid: str) -> dict[str, Any]:
+    """Lets the workers of `run` reach each other, and no other run's; it goes with the Job.
+
+    Gloo and nccl choose their ports themselves. Policies cannot say "with the same label", so each
+    run of several nodes has one.
+    """
+    mine = {"matchLabels": {RUN_LABEL: run.id}}
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job_name(run.id), "uid": job_uid}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": job_name(run.id),
+            "namespace": settings.namespace,
+            "labels": _labels(run),
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            "podSelector": mine,
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [{"podSelector": mine}]}],
+            "egress": [{"to": [{"podSelector": mine}]}],
+        },
+    }
+
+
 def command(run: Run, settings: KubernetesSettings) -> list[str]:
     """What each pod runs. The kubelet puts the pod's index in the place of the variable."""
     if settings.nodes == 1:

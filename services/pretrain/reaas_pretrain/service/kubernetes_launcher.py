@@ -1,8 +1,8 @@
 """Runs as Kubernetes Jobs.
 
 Rights that the service's account needs in the namespace: jobs create, get, delete; pods list;
-pods/log get; events list. Jobs are looked at one by one at every round of the supervisor: a lost
-watch has nothing to catch up with, and there are few runs.
+pods/log get; events list; networkpolicies create. Jobs are looked at one by one at every round of
+the supervisor: a lost watch has nothing to catch up with, and there are few runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from reaas_pretrain.service.kubernetes_job import CONTAINER, INDEX_LABEL, job, job_name
+from reaas_pretrain.service.kubernetes_job import (
+    CONTAINER,
+    INDEX_LABEL,
+    job,
+    job_name,
+    network_policy,
+)
 from reaas_pretrain.service.kubernetes_pods import why_waiting
 from reaas_pretrain.service.launcher import End, LaunchError, Outcome, Waiting, last_words
 from reaas_pretrain.service.run import Run
@@ -54,6 +60,7 @@ class KubernetesLauncher:
         # The generated classes' annotations forbid plain objects, and say that all may be None.
         self._batch: Any = client.BatchV1Api(api)
         self._core: Any = client.CoreV1Api(api)
+        self._networking: Any = client.NetworkingV1Api(api)
         self._settings = settings
         self._max_restarts, self._grace_s = max_restarts, grace_s
         self._looked: dict[str, tuple[float, Waiting | None]] = {}
@@ -72,6 +79,8 @@ class KubernetesLauncher:
                 if self._read(run).metadata.deletion_timestamp is not None:
                     why = "the job of its last attempt is still being deleted"
                     raise LaunchError(why) from error
+        if self._settings.nodes > 1:
+            self._let_workers_meet(run)
 
     def look(self, run: Run) -> Outcome | Waiting | None:
         """As `Launcher.look`."""
@@ -104,6 +113,17 @@ class KubernetesLauncher:
                 )
             except ApiException as error:
                 if error.status != _NOT_FOUND:
+                    raise
+
+    def _let_workers_meet(self, run: Run) -> None:
+        with _asking("the network of its workers cannot be opened"):
+            policy = network_policy(run, self._settings, self._read(run).metadata.uid)
+            try:
+                self._networking.create_namespaced_network_policy(
+                    self._settings.namespace, policy, _request_timeout=TIMEOUT_S
+                )
+            except ApiException as error:
+                if error.status != _CONFLICT:
                     raise
 
     def _read(self, run: Run) -> Any:
