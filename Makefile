@@ -133,6 +133,10 @@ dashboards: $(VENV)/.reaas-dev ## Generate Grafana's dashboards and the operator
 	$(BIN)/python -m scripts.dashboards
 	$(BIN)/python scripts/operator_rules.py
 
+.PHONY: chart
+chart: $(VENV)/.reaas-dev ## Bring the objects of deploy/k8s into the Helm chart (after a change of either)
+	$(BIN)/python scripts/helm_chart.py
+
 .PHONY: constraints
 constraints: $(VENV)/.reaas-dev ## Pin what is installed now in constraints.txt
 	$(BIN)/python scripts/pin_constraints.py
