@@ -1,4 +1,4 @@
-"""The Helm chart installs what the kustomize tree does, object by object, and what values ask for."""
+"""The Helm chart installs what the kustomize tree does, and what values ask for."""
 
 from __future__ import annotations
 
@@ -29,11 +29,8 @@ def helm(*values: str, files: tuple[str, ...] = (), namespace: str = "reaas") ->
     command += [part for file in files for part in ("--values", str(CHART / file))]
     command += [part for value in values for part in ("--set", value)]
     # Its own caches and repositories, not those of the person who runs the tests.
-    environment = os.environ | {
-        "HELM_CACHE_HOME": "/nonexistent",
-        "HELM_CONFIG_HOME": "/nonexistent",
-    }
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    own = os.environ | {"HELM_CACHE_HOME": "/nonexistent", "HELM_CONFIG_HOME": "/nonexistent"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=own)
 
 
 def objects_of(*values: str, **options: Any) -> tuple[Object, ...]:
@@ -44,7 +41,7 @@ def objects_of(*values: str, **options: Any) -> tuple[Object, ...]:
 
 
 def normal(objects: tuple[Object, ...]) -> dict[tuple[str, str], Object]:
-    """By kind and name; lists whose order means nothing in order. Helm makes the namespace itself."""
+    """By kind and name, volumes in order. Helm makes the namespace itself."""
     found = {}
     for item in objects:
         pod = item.get("spec", {}).get("template", {}).get("spec", {})
