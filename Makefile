@@ -93,6 +93,10 @@ test: lint types ## Install everything, lint, type-check and run the tests
 test-slow: $(VENV)/.reaas-dev ## Run the slow tests: long attacks, larger networks
 	$(BIN)/python -m pytest -m slow
 
+.PHONY: test-mutation
+test-mutation: $(VENV)/.reaas-dev ## Plant known mistakes in the engine, and say which test catches each
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutation
+
 .PHONY: lint
 lint: $(VENV)/.reaas-dev ## Check style, imports, the contract and that the stubs are current
 	$(BIN)/ruff check .

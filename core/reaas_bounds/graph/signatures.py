@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, helper
@@ -197,7 +198,8 @@ def _check_attributes(
         seen.add(name)
         if name not in signature.attributes or name not in schema.attributes:
             raise UnsupportedOperatorError(label(node), f"{node.op_type} with {name}")
-        if attribute.ref_attr_name or int(schema.attributes[name].type) != attribute.type:
+        wanted: Any = schema.attributes[name].type
+        if attribute.ref_attr_name or int(wanted) != attribute.type:
             raise InvalidModelError(f"node {label(node)!r}: {name} is of another type")
         if not all(map(math.isfinite, _floats(attribute))):
             raise InvalidModelError(f"node {label(node)!r}: {name} is not finite")

@@ -115,7 +115,7 @@ def _batch_normalization(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     if not bool(((spread >= LEAST_FACTOR**2) & (variance >= 0)).all()):
         raise InvalidModelError(
             f"node {label(node)!r}: variance + epsilon is {float(spread.min()):.3g} in a channel, "
-            f"the variance {float(variance.min()):.3g}; at least {LEAST_FACTOR**2:.3g} and 0 are read"
+            f"variance {float(variance.min()):.3g}; read are {LEAST_FACTOR**2:.3g} and 0 or more"
         )
     factor = gamma / torch.sqrt(variance + given["epsilon"])
     magnitude = beta.abs() + (mean * factor).abs()
