@@ -198,8 +198,8 @@ def _check_attributes(
         seen.add(name)
         if name not in signature.attributes or name not in schema.attributes:
             raise UnsupportedOperatorError(label(node), f"{node.op_type} with {name}")
-        known: Any = schema.attributes[name].type  # an IntEnum, which its stub does not say
-        if attribute.ref_attr_name or int(known) != attribute.type:
+        wanted: Any = schema.attributes[name].type
+        if attribute.ref_attr_name or int(wanted) != attribute.type:
             raise InvalidModelError(f"node {label(node)!r}: {name} is of another type")
         if not all(map(math.isfinite, _floats(attribute))):
             raise InvalidModelError(f"node {label(node)!r}: {name} is not finite")
