@@ -102,8 +102,9 @@ class Propagation:
         for index, node in enumerate(nodes):
             if isinstance(node, Sum):
                 wanted.update((index, *sources(node)))
-            elif isinstance(node, Activation) and node.function.relative_error > 0:
-                wanted.add(index)
+            elif isinstance(node, Activation):
+                wanted.update([index] if node.function.relative_error > 0 else [])
+                wanted.update([node.source] if node.function.argument_error > 0 else [])
         return sorted(wanted)
 
     def added(self, sizes: Sizes) -> list[Tensor]:
@@ -136,6 +137,9 @@ class Propagation:
                 added = function.absolute_error * math.sqrt(math.prod(node.shape)) * sizes.one
                 if function.relative_error > 0:
                     added = added + function.relative_error * sizes.value(index, carried)
+                if function.argument_error > 0:
+                    argument = sizes.value(node.source, errors[node.source])
+                    added = added + function.argument_error * argument
                 return added
             case Sum():
                 parts = [sizes.value(k, errors[k]) for k in sources(node)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from reaas_bounds.errors import UnsupportedOperatorError
 from reaas_bounds.graph.builder import GraphBuilder, Lowered
+from reaas_bounds.graph.gating import fused_gates
 from reaas_bounds.graph.gelu import fused_gelu
 from reaas_bounds.graph.onnx_file import label, parse
 from reaas_bounds.graph.operators import OPERATORS
+from reaas_bounds.graph.values import Values
 
 
 def lower(data: bytes) -> Lowered:
@@ -18,7 +20,8 @@ def lower(data: bytes) -> Lowered:
     """
     proto = parse(data)
     builder = GraphBuilder(proto)
-    for node in fused_gelu(proto):
+    nodes = fused_gelu(proto.node, Values(proto, proto.node))
+    for node in fused_gates(nodes, Values(proto, nodes)):
         operator = OPERATORS.get(node.op_type)
         if operator is None:
             raise UnsupportedOperatorError(label(node), node.op_type)

@@ -5,6 +5,7 @@ unknown operator; defaults follow the ONNX specification.
 """
 
 from reaas_bounds.graph.operators.activations import ACTIVATIONS
+from reaas_bounds.graph.operators.bent import BENT
 from reaas_bounds.graph.operators.elementwise import ELEMENTWISE
 from reaas_bounds.graph.operators.lengths import LENGTHS
 from reaas_bounds.graph.operators.linear import LINEAR
@@ -17,6 +18,7 @@ from reaas_bounds.graph.operators.sorting import SORTING
 
 OPERATORS: dict[str, Operator] = {
     **ACTIVATIONS,
+    **BENT,
     **ELEMENTWISE,
     **LENGTHS,
     **LINEAR,
