@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reaas_bounds.bounds.lipschitz import averaged_operators, prefix_constants, suffix_constants
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum, sources
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Joint, Node, Sum, sources
 from reaas_bounds.norms.matrix import gamma
 from reaas_bounds.summation import EXACT, UNIT_32, SumRounding, additions_of, sum_rounding
 
@@ -26,12 +26,14 @@ class Sizes:
     ``image``: of the image; ``one``: the number 1 in the same form. ``sums(index, error)``: of
     ``magnitude T + total |s|`` at an affine node (see `SumRounding`), for float32 values within
     ``error`` of the exact ones. ``value(index, error)``: of the float32 value of a node.
+    ``joint(index, errors so far)``: what a ``Joint`` carries on of them, and what it adds.
     """
 
     image: Tensor
     one: Tensor
     sums: Callable[[int, Tensor], Tensor]
     value: Callable[[int, Tensor], Tensor]
+    joint: Callable[[int, list[Tensor]], tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class Propagation:
     Attributes:
         gain: Lipschitz constant of a node in each of its inputs.
         absolute: norm of its absolute weights (1 where it has none).
-        suffix: Lipschitz constant of the map from its value to the feature.
+        suffix: Lipschitz constant of the map from its value to the feature; none if coupled.
         head: the node that the affine maps at the end read (the last one if there are none).
         to_head: as ``suffix``, to the value of that node; 0 after it.
         rounding: of its sums (exact: no affine node).
@@ -74,9 +76,9 @@ class Propagation:
             graph=network.executed,
             gain=gain,
             absolute=absolute,
-            suffix=_suffixes(network, len(nodes) - 1),
+            suffix=[] if network.coupled else suffixes(network, len(nodes) - 1),
             head=head,
-            to_head=_suffixes(network, head),
+            to_head=[] if network.coupled else suffixes(network, head),
             rounding=rounding,
             bias=[_bias(node) for node in nodes],
             fused=_fused(network.executed),
@@ -117,8 +119,13 @@ class Propagation:
         errors = list(added)
         for index, node in enumerate(self.graph.nodes[1:], start=1):
             read = [errors[source] for source in sources(node)]
-            carried = self.gain[index] * (read[0] if len(read) == 1 else read[0] + read[1])
-            added.append(self._added(index, node, carried, errors, sizes))
+            if isinstance(node, Joint):
+                assert sizes.joint is not None
+                carried, new = sizes.joint(index, errors)
+            else:
+                carried = self.gain[index] * (read[0] if len(read) == 1 else read[0] + read[1])
+                new = self._added(index, node, carried, errors, sizes)
+            added.append(new)
             errors.append(carried + added[-1])
         return added
 
@@ -144,8 +151,8 @@ class Propagation:
             case Sum():
                 parts = [sizes.value(k, errors[k]) for k in sources(node)]
                 return UNIT_32 * sizes.value(index, carried) + further * (parts[0] + parts[1])
-            case Input():
-                raise AssertionError("the input is node 0")
+            case Input() | Joint():
+                raise AssertionError("the input is node 0, and a joint is asked by itself")
 
 
 def _fused(graph: Graph) -> list[int]:
@@ -200,9 +207,13 @@ def _bias(node: Node) -> float:
     return float(node.bias_magnitude.expand(node.shape).norm())
 
 
-def prefixes(network: Network) -> list[float]:
-    """Per executed node a Lipschitz constant of image -> its value."""
-    folded = prefix_constants(network.folded, network.norms, averaged_operators)
+def prefixes(network: Network, folded: list[float] | None = None) -> list[float]:
+    """Per executed node a Lipschitz constant of image -> its value.
+
+    ``folded``: those of the folded nodes, where they are known.
+    """
+    if folded is None:
+        folded = prefix_constants(network.folded, network.norms, averaged_operators)
     constants: list[float] = []
     for index, node in enumerate(network.executed.nodes):
         if index in network.folded_position:
@@ -213,14 +224,16 @@ def prefixes(network: Network) -> list[float]:
     return constants
 
 
-def _suffixes(network: Network, last: int) -> list[float]:
+def suffixes(
+    network: Network, last: int, gains: Mapping[int, Sequence[float]] | None = None
+) -> list[float]:
     """Per executed node a Lipschitz constant of its value -> that of node ``last``; 0 after it.
 
-    ``last`` must survive in the folded graph.
+    ``last`` must survive in the folded graph. ``gains``: of the ``Joint`` nodes of that graph.
     """
     end = network.folded_position[last]
     until = Graph(network.folded.nodes[: end + 1])
-    folded = suffix_constants(until, network.norms, averaged_operators)
+    folded = suffix_constants(until, network.norms, averaged_operators, gains)
     nodes, consumers = network.executed.nodes, network.executed.consumers
     constants = [0.0] * len(nodes)
     for index in range(last, -1, -1):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Joint, Node, Sum
 from reaas_bounds.norms.operator import OperatorNorms
 
 # Covers what the norms' own proofs leave out: sums and products of a few hundred float64 numbers
@@ -91,8 +91,13 @@ def lipschitz_constant(graph: Graph, norms: OperatorNorms) -> LipschitzConstant:
     return LipschitzConstant(min(product, averaged) * (1 + RELATIVE_ROUNDING), method, layers)
 
 
-def prefix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> list[float]:
-    """Per node k a constant of the map image -> h_k: chains by ``bound``, sums of paths added."""
+def prefix_constants(
+    graph: Graph, norms: OperatorNorms, bound: ChainBound, gains: Gains | None = None
+) -> list[float]:
+    """Per node k a constant of the map image -> h_k: chains by ``bound``, sums of paths added.
+
+    ``gains(index, constants so far)``: the constants of a ``Joint`` in each of its inputs.
+    """
     consumers = graph.consumers
     # Constant up to the last branch point, and what follows since then.
     states: list[Path] = []
@@ -107,26 +112,52 @@ def prefix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> l
             case Sum():
                 paths = constants[node.left], constants[node.right]
                 state = (math.hypot(*paths) if node.disjoint else sum(paths), Chain())
+            case Joint():
+                assert gains is not None
+                known = zip(gains(index, constants), node.inputs, strict=True)
+                state = (sum(_carried(g, constants[k]) for g, k in known), Chain())
         constants.append(state[0] * bound(state[1], norms))
         states.append(state if len(consumers[index]) == 1 else (constants[-1], Chain()))
     return constants
 
 
-def suffix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> list[float]:
-    """Per node k a constant of the map h_k -> feature; the mirror image of the prefixes."""
+def suffix_constants(
+    graph: Graph,
+    norms: OperatorNorms,
+    bound: ChainBound,
+    gains: Mapping[int, Sequence[float]] | None = None,
+) -> list[float]:
+    """Per node k a constant of the map h_k -> feature; the mirror image of the prefixes.
+
+    ``gains``: per ``Joint`` its constants in each of its inputs.
+    """
     consumers = graph.consumers
     last = len(graph.nodes) - 1
     states: dict[int, Path] = {last: (1.0, Chain())}
+
+    def before(reader: int, index: int) -> Path:
+        """From the value ``index`` to the feature by way of ``reader``."""
+        constant, chain = states[reader]
+        node = graph.nodes[reader]
+        if not isinstance(node, Joint):
+            return constant, chain.after(node)
+        assert gains is not None
+        places = [k for k, source in enumerate(node.inputs) if source == index]
+        gain = sum(gains[reader][k] for k in places) / len(places)  # of each time it is read
+        return _carried(gain, constant * bound(chain, norms)), Chain()
+
     for index in range(last - 1, -1, -1):
-        paths = [
-            (states[reader][0], states[reader][1].after(graph.nodes[reader]))
-            for reader in consumers[index]
-        ]
+        paths = [before(reader, index) for reader in consumers[index]]
         if len(paths) == 1:
             states[index] = paths[0]
         else:
             states[index] = (sum(c * bound(chain, norms) for c, chain in paths), Chain())
     return [states[k][0] * bound(states[k][1], norms) for k in range(last + 1)]
+
+
+def _carried(gain: float, constant: float) -> float:
+    """Their product; what carries nothing carries nothing of whatever size."""
+    return 0.0 if gain == 0.0 or constant == 0.0 else gain * constant
 
 
 def layer_product(chain: Chain, norms: OperatorNorms) -> float:
@@ -155,4 +186,5 @@ def averaged_operators(chain: Chain, norms: OperatorNorms) -> float:
 
 
 Path = tuple[float, Chain]
+Gains = Callable[[int, list[float]], Sequence[float]]
 ChainBound = Callable[[Chain, OperatorNorms], float]

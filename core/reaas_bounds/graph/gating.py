@@ -1,7 +1,9 @@
 """Finds SiLU, HardSwish and Mish where a file writes them as ``x`` times a gate of ``x``.
 
-``x sigmoid(x)``, ``x sigmoid(c x)``, ``x hardsigmoid(x)``, ``x tanh(softplus(x))``, and ``x min(max(x
-+ 3, 0), 6) / 6``. A product that is none of these is one of two paths (``graph/coupling``).
+``x sigmoid(x)``, ``x sigmoid(c x)``, ``x hardsigmoid(x)``, ``x tanh(softplus(x))``, and
+``x min(max(x + 3, 0), 6) / 6``.
+
+A product that is none of these is one of two paths (``graph/coupling``).
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ class _Finder:
             found = None if at is None else self._gate(at, source)
             if found is not None:
                 kind, given, parts = found
-                made = helper.make_node(kind, [source], node.output, name=node.name, **given)
+                made = helper.make_node(kind, [source], node.output, name=node.name)
+                made.attribute.extend(helper.make_attribute(*item) for item in given.items())
                 return made, parts
         return None
 

@@ -6,6 +6,7 @@ unknown operator; defaults follow the ONNX specification.
 
 from reaas_bounds.graph.operators.activations import ACTIVATIONS
 from reaas_bounds.graph.operators.bent import BENT
+from reaas_bounds.graph.operators.coupled import COUPLED
 from reaas_bounds.graph.operators.elementwise import ELEMENTWISE
 from reaas_bounds.graph.operators.lengths import LENGTHS
 from reaas_bounds.graph.operators.linear import LINEAR
@@ -19,6 +20,7 @@ from reaas_bounds.graph.operators.sorting import SORTING
 OPERATORS: dict[str, Operator] = {
     **ACTIVATIONS,
     **BENT,
+    **COUPLED,
     **ELEMENTWISE,
     **LENGTHS,
     **LINEAR,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import onnx
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ from reaas_bounds.graph.operators.options import (
     options,
     require,
 )
+from reaas_bounds.graph.sparse import Sparse, selection
 from reaas_bounds.graph.window import Shape
 
 
@@ -73,9 +77,27 @@ def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     builder.affine(node, linear, fitting(node, bias, linear.output_shape))
 
 
-def _matmul(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    options(node)
-    builder.affine(node, _matrix(builder, node, builder.weight(node, 1).T))
+def by_matrix(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    """``MatMul`` of an activation by a constant matrix, along its last axis."""
+    shape, weight = builder.shape(node), builder.weight(node, 1)
+    if len(shape) == 1:
+        builder.affine(node, _matrix(builder, node, weight.T))
+        return
+    if weight.dim() != 2 or weight.shape[0] != shape[-1]:
+        raise InvalidModelError(
+            f"node {label(node)!r}: matrix {list(weight.shape)} for an activation {list(shape)}"
+        )
+    # A 1x1 convolution with the last axis as channels, between two transpositions.
+    columns = math.prod(shape[:-1])
+    places = np.arange(columns * shape[-1]).reshape(columns, -1).T
+    first = Sparse.of(selection(places, places.size), shape, (shape[-1], columns, 1))
+    turned = builder.linear(builder.source(node), first, label(node))
+    mixed = Convolution(weight.T[:, :, None, None].contiguous(), first.output_shape)
+    found = builder.linear(turned, mixed, label(node))
+    back = np.arange(columns * weight.shape[1]).reshape(-1, columns).T
+    output = (*shape[:-1], weight.shape[1])
+    last = Sparse.of(selection(back, back.size), mixed.output_shape, output)
+    builder.index[node.output[0]] = builder.linear(found, last, label(node))
 
 
 def _matrix(builder: GraphBuilder, node: onnx.NodeProto, weight: Tensor) -> Dense:
@@ -105,5 +127,4 @@ LINEAR: dict[str, Operator] = {
     "BatchNormalization": _batch_normalization,
     "Conv": _conv,
     "Gemm": _gemm,
-    "MatMul": _matmul,
 }
