@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from reaas_bounds.graph.deconvolution import TransposedConvolution
 from reaas_bounds.graph.linear import LinearMap, compose
 from reaas_bounds.graph.maps import (
     Convolution,
@@ -28,6 +29,8 @@ from reaas_bounds.norms.sparse import sparse_norm
 EXACT_SIDE = 2304
 # The larger side of such a matrix, so that it stays under 300 MB.
 EXACT_OTHER_SIDE = 16384
+# Maps whose own bound is not exact.
+_BOUNDED = (Convolution, TransposedConvolution)
 # Longer products are split: the number of blocks grows with the square of the depth otherwise.
 EXACT_FACTORS = 4
 
@@ -66,7 +69,7 @@ class OperatorNorms:
     def _bound(self, maps: tuple[LinearMap, ...]) -> float:
         factors = [part for linear in maps for part in linear.parts]
         sides = sorted(math.prod(s) for s in (maps[0].input_shape, maps[-1].output_shape))
-        known = len(factors) == 1 and not isinstance(factors[0], Convolution)
+        known = len(factors) == 1 and not isinstance(factors[0], _BOUNDED)
         small = len(maps) <= EXACT_FACTORS and sides[0] <= EXACT_SIDE
         if small and not known and sides[1] <= EXACT_OTHER_SIDE:
             return self._exact(maps, factors)
@@ -88,6 +91,8 @@ def elementary_norm(linear: LinearMap) -> float:
     match linear:
         case Convolution():
             return convolution_norm(linear)
+        case TransposedConvolution():
+            return convolution_norm(linear.convolution)
         case Dense():
             return matrix_norm(linear.weight)
         case Scaling():
@@ -108,6 +113,8 @@ def _nonnegative_norm(linear: LinearMap) -> float:
     """The same for a map without negative entries."""
     if isinstance(linear, Convolution):
         return nonnegative_convolution_norm(linear)
+    if isinstance(linear, TransposedConvolution):
+        return nonnegative_convolution_norm(linear.convolution)
     return elementary_norm(linear)
 
 

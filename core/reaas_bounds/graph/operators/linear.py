@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reaas_bounds.errors import InvalidModelError
 from reaas_bounds.graph.builder import GraphBuilder
+from reaas_bounds.graph.deconvolution import TransposedConvolution
 from reaas_bounds.graph.maps import Convolution, Dense, Scaling
 from reaas_bounds.graph.onnx_file import check_activation, label
 from reaas_bounds.graph.operators.elementwise import fitting
@@ -53,6 +54,41 @@ def convolution(
     check_activation(padded, f"padded input of {label(node)}")
     check_activation((*weight.shape[:2], *window.spans), f"dilated kernel of {label(node)}")
     return Convolution(weight, shape, window.stride, window.pads, window.dilation, groups)
+
+
+def _conv_transpose(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    given = options(node, **WINDOW, group=1, output_padding=(0, 0), output_shape=())
+    require(node, not given["output_shape"], "output_shape")
+    plain = given["auto_pad"] in (b"NOTSET", b"VALID")
+    require(node, plain, f"auto_pad={given['auto_pad'].decode(errors='replace')}")
+    weight = builder.weight(node, 1)  # [i, o/g, kh, kw]
+    shape = builder.shape(node, rank=3)
+    groups, further = int(given["group"]), tuple(given["output_padding"])
+    require(node, weight.dim() == 4, f"a kernel of rank {weight.dim()}")
+    if groups < 1 or weight.shape[0] != shape[0] or shape[0] % groups:
+        raise InvalidModelError(
+            f"node {label(node)!r}: kernel {list(weight.shape)} in {groups} groups does not fit "
+            f"an activation {list(shape)}"
+        )
+    window = geometry(node, given, tuple(weight.shape[2:]), shape[1:])
+    fits = len(further) == 2 and all(
+        0 <= more < step for more, step in zip(further, window.stride, strict=True)
+    )
+    require(node, fits, f"output_padding={list(further)} and strides={list(window.stride)}")
+    planes = [
+        (shape[1 + axis] - 1) * window.stride[axis]
+        + window.spans[axis]
+        + further[axis]
+        - window.pads[axis]
+        - window.pads[axis + 2]
+        for axis in (0, 1)
+    ]
+    output = (groups * weight.shape[1], *planes)
+    check_activation(output, node.output[0])
+    # Its adjoint is the convolution with the same kernel from its outputs to its inputs.
+    linear = TransposedConvolution(convolution(node, weight, output, groups, window))
+    bias = builder.weight(node, 2) if builder.has(node, 2) else torch.zeros(1, dtype=torch.float64)
+    builder.affine(node, linear, channels(node, bias, output))
 
 
 def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
@@ -126,5 +162,6 @@ def _batch_normalization(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 LINEAR: dict[str, Operator] = {
     "BatchNormalization": _batch_normalization,
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
 }
