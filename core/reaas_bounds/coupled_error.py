@@ -15,6 +15,11 @@ from reaas_bounds.graph.network import Network
 from reaas_bounds.graph.nodes import Joint
 from reaas_bounds.propagation import Propagation, Sizes, prefixes, suffixes
 
+# Float64 rounding of this analysis itself.
+MARGIN = 1 + 1e-6
+# An error up to this share of the value changes little about what is multiplied.
+_SMALL = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Centre:
@@ -65,10 +70,7 @@ class RegionError:
         image = self.centre.image + self.region.radius
         added = known.added(Sizes(one * image, one, self._sums, self._value, self._joint))
         carried = suffixes(network, len(added) - 1, self.gains)
-        total = 0.0
-        for constant, part in zip(carried, added, strict=True):
-            total += 0.0 if float(part) == 0.0 else constant * float(part)
-        return math.inf if math.isnan(total) else total * (1 + 1e-6)
+        return _total(carried, added) * MARGIN
 
     @cached_property
     def _moves(self) -> list[float]:
@@ -86,13 +88,15 @@ class RegionError:
     def _value(self, index: int, error: Tensor) -> Tensor:
         return error + (self.centre.norms[index] + self._moves[index])
 
-    def _joint(self, index: int, errors: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _joint(
+        self, index: int, errors: list[Tensor], added: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
         position = self.region.network.folded_position[index]
         folded = self.region.network.folded.nodes[position]
         node = self.region.network.executed.nodes[index]
         assert isinstance(folded, Joint)
         assert isinstance(node, Joint)
-        off = [float(errors[k]) for k in node.inputs]
+        off = [self._off(k, float(errors[k]), added) for k in node.inputs]
         inputs = [
             self.region.reached(k, error) for k, error in zip(folded.inputs, off, strict=True)
         ]
@@ -101,6 +105,23 @@ class RegionError:
         carried = sum(0.0 if not e else g * e for g, e in zip(gains, off, strict=True))
         own = node.function.rounding(*inputs)
         return torch.tensor(carried, dtype=torch.float64), torch.tensor(own, dtype=torch.float64)
+
+    def _off(self, index: int, error: float, added: list[Tensor]) -> float:
+        """The error of the value ``index``; its nodes one after the other may lose too much.
+
+        What each node added, times its own constant up to there, is another bound of it.
+        """
+        if error <= _SMALL * self.centre.norms[index]:
+            return error
+        return min(error, _total(suffixes(self.region.network, index, self.gains), added))
+
+
+def _total(constants: list[float], added: list[Tensor]) -> float:
+    """Sum of what the nodes add, times their constants; infinite if it is no number."""
+    total = 0.0
+    for constant, part in zip(constants, added, strict=False):
+        total += 0.0 if constant == 0.0 or float(part) == 0.0 else constant * float(part)
+    return math.inf if math.isnan(total) else total
 
 
 _KNOWN: WeakKeyDictionary[Network, Propagation] = WeakKeyDictionary()

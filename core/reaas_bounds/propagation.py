@@ -26,14 +26,15 @@ class Sizes:
     ``image``: of the image; ``one``: the number 1 in the same form. ``sums(index, error)``: of
     ``magnitude T + total |s|`` at an affine node (see `SumRounding`), for float32 values within
     ``error`` of the exact ones. ``value(index, error)``: of the float32 value of a node.
-    ``joint(index, errors so far)``: what a ``Joint`` carries on of them, and what it adds.
+    ``joint(index, errors, added)``: what a ``Joint`` carries on of the nodes' errors so far, which
+    is what they added and carried, and what it adds.
     """
 
     image: Tensor
     one: Tensor
     sums: Callable[[int, Tensor], Tensor]
     value: Callable[[int, Tensor], Tensor]
-    joint: Callable[[int, list[Tensor]], tuple[Tensor, Tensor]] | None = None
+    joint: Callable[[int, list[Tensor], list[Tensor]], tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ class Propagation:
             read = [errors[source] for source in sources(node)]
             if isinstance(node, Joint):
                 assert sizes.joint is not None
-                carried, new = sizes.joint(index, errors)
+                carried, new = sizes.joint(index, errors, added)
             else:
                 carried = self.gain[index] * (read[0] if len(read) == 1 else read[0] + read[1])
                 new = self._added(index, node, carried, errors, sizes)
@@ -233,7 +234,9 @@ def suffixes(
     """
     end = network.folded_position[last]
     until = Graph(network.folded.nodes[: end + 1])
-    folded = suffix_constants(until, network.norms, averaged_operators, gains)
+    # Chains end where they end in the whole graph: their norms are known.
+    ends = {k for k, readers in enumerate(network.folded.consumers) if len(readers) > 1}
+    folded = suffix_constants(until, network.norms, averaged_operators, gains, ends)
     nodes, consumers = network.executed.nodes, network.executed.consumers
     constants = [0.0] * len(nodes)
     for index in range(last, -1, -1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaas_bounds.graph.linear import LinearMap
@@ -126,10 +126,12 @@ def suffix_constants(
     norms: OperatorNorms,
     bound: ChainBound,
     gains: Mapping[int, Sequence[float]] | None = None,
+    ends: Collection[int] = (),
 ) -> list[float]:
     """Per node k a constant of the map h_k -> feature; the mirror image of the prefixes.
 
-    ``gains``: per ``Joint`` its constants in each of its inputs.
+    ``gains``: per ``Joint`` its constants in each of its inputs. ``ends``: where chains end, beside
+    the nodes that are read more than once.
     """
     consumers = graph.consumers
     last = len(graph.nodes) - 1
@@ -148,7 +150,7 @@ def suffix_constants(
 
     for index in range(last - 1, -1, -1):
         paths = [before(reader, index) for reader in consumers[index]]
-        if len(paths) == 1:
+        if len(paths) == 1 and index not in ends:
             states[index] = paths[0]
         else:
             states[index] = (sum(c * bound(chain, norms) for c, chain in paths), Chain())

@@ -14,10 +14,14 @@ from reaas_bounds.bounds.lipschitz import (
     averaged_operators,
     prefix_constants,
 )
+from reaas_bounds.graph.activation import Clip
 from reaas_bounds.graph.coupling import Reached
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Joint
+from reaas_bounds.graph.nodes import Activation, Joint, Node
+from reaas_bounds.graph.smooth import SLACK, Smooth
 
+# An activation whose values out there are no larger than that is bounded.
+_FAR, _BOUNDED = 1e6, 1e3
 # Values that the services take (``accepted_range`` of a manifest): the constants that a manifest
 # publishes hold for images with all pixels in this range, and no others are ever encoded.
 ACCEPTED = (-16.0, 16.0)
@@ -89,11 +93,25 @@ class Region:
         return self._reached(index, move, further)
 
     def _reached(self, index: int, move: float, further: float = 0.0) -> Reached:
-        interval = None
+        centre = self.values[index]
+        found = Reached.within(centre, move + further)
         if self.intervals is not None:
             lower, upper = self.intervals[index]
-            interval = lower - further, upper + further
-        return Reached.within(self.values[index], move + further, interval)
+            found = found.between(lower - further, upper + further)
+        limits = _limits(self.network.folded.nodes[index])
+        return found if limits is None else found.between(*(centre.new_tensor(x) for x in limits))
+
+
+def _limits(node: Node) -> tuple[float, float] | None:
+    """Between which numbers all values of a bounded activation lie, those in float32 too."""
+    if not isinstance(node, Activation) or not isinstance(node.function, Clip | Smooth):
+        return None
+    function, far = node.function, torch.tensor(_FAR, dtype=torch.float64)
+    low, high = (float(end) for end in function.image(-far, far))
+    if function.argument_error > 0 or max(-low, high) > _BOUNDED:
+        return None
+    off = function.absolute_error + function.relative_error * max(-low, high) + SLACK * _FAR
+    return low - off, high + off
 
 
 def _product(constant: float, radius: float) -> float:

@@ -75,7 +75,7 @@ HARD_SWISH = Smooth(
     rising=(False, True, False),
     limits=(0.0, 1.0),
     turning=(-1.5,),
-    errors=(2.0**-21, 2.0**-19),
+    errors=(2.0**-21, 2.0**-21),
 )
 MISH = Smooth(
     "Mish",

@@ -19,9 +19,14 @@ from reaas_bounds.graph.maps import (
     materialize,
 )
 from reaas_bounds.graph.sparse import Sparse
-from reaas_bounds.norms.circulant import convolution_norm, nonnegative_convolution_norm
+from reaas_bounds.norms.alike import channel_matrices, pointwise_matrix, within_permutations
+from reaas_bounds.norms.circulant import (
+    convolution_norm,
+    nonnegative_convolution_norm,
+    proved_limit,
+)
 from reaas_bounds.norms.gram import row_gram
-from reaas_bounds.norms.matrix import gamma, gram_norm, matrix_norm
+from reaas_bounds.norms.matrix import UNIT, gamma, gram_norm, matrix_norm
 from reaas_bounds.norms.sparse import sparse_norm
 
 # A product whose smaller side is at most this gets the exact norm of its matrix: on one core
@@ -68,6 +73,15 @@ class OperatorNorms:
 
     def _bound(self, maps: tuple[LinearMap, ...]) -> float:
         factors = [part for linear in maps for part in linear.parts]
+        if (alike := pointwise_matrix(factors)) is not None:
+            terms = sum(factor.terms for factor in factors) + 8 * len(factors)
+            spread = math.prod(self.of_absolute(linear) for linear in maps)
+            return matrix_norm(alike, error=gamma(terms) * spread)
+        inner = within_permutations(factors)
+        if not inner:
+            return 1.0
+        if len(inner) == 1 and (blocks := channel_matrices(inner[0])) is not None:
+            return math.sqrt(proved_limit(blocks)) * (1 + 8 * UNIT)
         sides = sorted(math.prod(s) for s in (maps[0].input_shape, maps[-1].output_shape))
         known = len(factors) == 1 and not isinstance(factors[0], _BOUNDED)
         small = len(maps) <= EXACT_FACTORS and sides[0] <= EXACT_SIDE

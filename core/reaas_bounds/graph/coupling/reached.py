@@ -27,20 +27,17 @@ class Reached:
     upper: Tensor
 
     @classmethod
-    def within(
-        cls, centre: Tensor, move: float, interval: tuple[Tensor, Tensor] | None = None
-    ) -> Reached:
-        """Values within ``move`` of the computed ``centre``, and in ``interval`` if there is one.
-
-        Widened by what float64 rounds.
-        """
+    def within(cls, centre: Tensor, move: float) -> Reached:
+        """Values within ``move`` of the computed ``centre``, widened by what float64 rounds."""
         scale = float(centre.abs().max())
         apart = move * (1 + RELATIVE) + ABSOLUTE * scale
         total = move * (1 + RELATIVE) + ABSOLUTE * scale * centre.numel() ** 0.5
-        lower, upper = centre - apart, centre + apart
-        if interval is not None:
-            lower, upper = torch.maximum(lower, interval[0]), torch.minimum(upper, interval[1])
-        return cls(centre, total, lower, upper)
+        return cls(centre, total, centre - apart, centre + apart)
+
+    def between(self, lower: Tensor, upper: Tensor) -> Reached:
+        """Those of the values that lie in an interval, too."""
+        lower, upper = torch.maximum(self.lower, lower), torch.minimum(self.upper, upper)
+        return Reached(self.centre, self.move, lower, upper)
 
     @cached_property
     def sizes(self) -> Tensor:
