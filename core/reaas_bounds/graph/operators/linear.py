@@ -41,7 +41,11 @@ def _conv(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         )
     window = geometry(node, given, tuple(weight.shape[2:]), shape[1:])
     linear = convolution(node, weight, shape, groups, window)
-    bias = builder.weight(node, 2) if builder.has(node, 2) else torch.zeros(1, dtype=torch.float64)
+    bias = (
+        builder.weight(node, 2)
+        if builder.has(node, 2)
+        else torch.zeros(weight.shape[0], dtype=torch.float64)
+    )
     builder.affine(node, linear, channels(node, bias, linear.output_shape))
 
 
@@ -87,13 +91,14 @@ def _conv_transpose(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     check_activation(output, node.output[0])
     # Its adjoint is the convolution with the same kernel from its outputs to its inputs.
     linear = TransposedConvolution(convolution(node, weight, output, groups, window))
-    bias = builder.weight(node, 2) if builder.has(node, 2) else torch.zeros(1, dtype=torch.float64)
+    bias = torch.zeros(output[0], dtype=torch.float64)
+    bias = builder.weight(node, 2) if builder.has(node, 2) else bias
     builder.affine(node, linear, channels(node, bias, output))
 
 
 def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
     """One number per channel as [C, 1, 1] (or [d] for a vector activation)."""
-    if vector.dim() != 1 or vector.numel() not in (1, shape[0]):
+    if vector.dim() != 1 or vector.numel() != shape[0]:
         raise InvalidModelError(
             f"node {label(node)!r}: {list(vector.shape)} parameters for {shape[0]} channels"
         )
@@ -103,7 +108,7 @@ def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
 def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, alpha=1.0, beta=1.0, transA=0, transB=0)
     require(node, given["transA"] == 0, "transA")
-    weight = builder.weight(node, 1)
+    weight = _factor(builder, node)
     weight = weight if given["transB"] else weight.T  # [o, i]
     linear = _matrix(builder, node, given["alpha"] * weight)
     if not builder.has(node, 2):
@@ -115,11 +120,11 @@ def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def by_matrix(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     """``MatMul`` of an activation by a constant matrix, along its last axis."""
-    shape, weight = builder.shape(node), builder.weight(node, 1)
+    shape, weight = builder.shape(node), _factor(builder, node)
     if len(shape) == 1:
         builder.affine(node, _matrix(builder, node, weight.T))
         return
-    if weight.dim() != 2 or weight.shape[0] != shape[-1]:
+    if weight.shape[0] != shape[-1]:
         raise InvalidModelError(
             f"node {label(node)!r}: matrix {list(weight.shape)} for an activation {list(shape)}"
         )
@@ -136,9 +141,15 @@ def by_matrix(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     builder.index[node.output[0]] = builder.linear(found, last, label(node))
 
 
+def _factor(builder: GraphBuilder, node: onnx.NodeProto) -> Tensor:
+    weight = builder.weight(node, 1)
+    require(node, weight.dim() == 2, f"a constant {list(weight.shape)} that is no matrix")
+    return weight
+
+
 def _matrix(builder: GraphBuilder, node: onnx.NodeProto, weight: Tensor) -> Dense:
     shape = builder.shape(node, rank=1)
-    if weight.dim() != 2 or weight.shape[1] != shape[0]:
+    if weight.shape[1] != shape[0]:
         raise InvalidModelError(
             f"node {label(node)!r}: matrix {list(weight.shape)} for a vector {list(shape)}"
         )
@@ -148,6 +159,7 @@ def _matrix(builder: GraphBuilder, node: onnx.NodeProto, weight: Tensor) -> Dens
 def _batch_normalization(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, epsilon=1e-5, momentum=0.9, training_mode=0, spatial=1)
     require(node, given["training_mode"] == 0, "training_mode")
+    require(node, given["spatial"] == 1, "spatial=0")
     shape = builder.shape(node)
     gamma, beta, mean, variance = (
         channels(node, builder.weight(node, position), shape) for position in (1, 2, 3, 4)
