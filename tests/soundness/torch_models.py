@@ -133,7 +133,8 @@ class Excitation(nn.Module):
     def __init__(self, channels: int, inner: nn.Module, gate: nn.Module) -> None:
         super().__init__()
         self.gate = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, 2, 1), inner, nn.Conv2d(2, channels, 1), gate
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, 2, 1), inner,
+            nn.Conv2d(2, channels, 1), gate,
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,6 +154,14 @@ class ChannelsLast(nn.Module):
         """[n, C, H, W] -> the same."""
         moved: Tensor = self.inner(x.permute(0, 2, 3, 1))
         return moved.permute(0, 3, 1, 2)
+
+
+class Mean(nn.Module):
+    """The mean over space."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] -> [n, C]."""
+        return x.mean((2, 3))
 
 
 class Scaled(nn.Module):
@@ -222,13 +231,13 @@ def convnext() -> nn.Module:
     )  # fmt: skip
     return nn.Sequential(
         Normalised(), nn.Conv2d(3, 4, 2, stride=2), ChannelsLast(nn.LayerNorm(4, eps=1e-3)),
-        Residual(inner), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(4, eps=1e-2),
+        Residual(inner), Mean(), nn.LayerNorm(4, eps=1e-2),
         nn.Linear(4, DIM),
     )  # fmt: skip
 
 
 def bent() -> nn.Module:
-    """A decoder and its activations: transposed convolutions, ELU, Softplus, Mish and their kind."""
+    """A decoder and its activations: transposed convolutions, ELU, Softplus and their kind."""
     return nn.Sequential(
         nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ELU(), nn.Conv2d(4, 4, 1), nn.Mish(),
         nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1), nn.Softplus(),

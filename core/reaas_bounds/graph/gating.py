@@ -1,7 +1,7 @@
 """Finds SiLU, HardSwish and Mish where a file writes them as ``x`` times a gate of ``x``.
 
 ``x sigmoid(x)``, ``x sigmoid(c x)``, ``x hardsigmoid(x)``, ``x tanh(softplus(x))``, and
-``x min(max(x + 3, 0), 6) / 6``.
+``x min(max(x + 3, 0), 6) / 6``; and Softsign, ``x / (1 + |x|)``.
 
 A product that is none of these is one of two paths (``graph/coupling``).
 """
@@ -29,7 +29,7 @@ def fused_gates(nodes: Sequence[onnx.NodeProto], values: Values) -> list[onnx.No
     replaced: dict[int, onnx.NodeProto] = {}
     dropped: set[int] = set()
     for position, node in enumerate(nodes):
-        found = finder.function(position) if node.op_type == "Mul" else None
+        found = finder.function(position) if node.op_type in ("Mul", "Div") else None
         if found is not None:
             made, parts = found
             replaced[position] = made
@@ -51,8 +51,27 @@ class _Finder:
         self.values = values
 
     def function(self, position: int) -> Found | None:
-        """The function that the product at ``position`` is."""
+        """The function that the product or quotient at ``position`` is."""
+        if self.values.nodes[position].op_type == "Div":
+            return self._softsign(position)
         return self._product(position) or self._sixth(position)
+
+    def _softsign(self, position: int) -> Found | None:
+        """``x / (1 + |x|)``."""
+        values, node = self.values, self.values.nodes[position]
+        source, below = node.input
+        at = values.maker.get(below)
+        if at is None or values.nodes[at].op_type != "Add":
+            return None
+        for name, number in (values.nodes[at].input, reversed(values.nodes[at].input)):
+            size = values.maker.get(name)
+            if values.numbers.get(number) != 1.0 or size is None:
+                continue
+            inner = values.nodes[size]
+            if inner.op_type == "Abs" and inner.input[0] == source:
+                made = helper.make_node("Softsign", [source], node.output, name=node.name)
+                return made, [at, size]
+        return None
 
     def _product(self, position: int) -> Found | None:
         node = self.values.nodes[position]
