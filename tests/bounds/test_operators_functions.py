@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from reaas_bounds import load_network
 from reaas_bounds.bounds.activation_beta import beta
 from reaas_bounds.bounds.ball import ramp
 from reaas_bounds.bounds.centre import Interval
@@ -14,6 +15,7 @@ from reaas_bounds.bounds.relaxation import relax
 from reaas_bounds.graph.activation import RELU, Clip, Entrywise, TwoSlope
 from reaas_bounds.graph.exponential import SOFTPLUS, SOFTSIGN, exponential_linear
 from reaas_bounds.graph.gates import HARD_SWISH, MISH, SILU
+from reaas_bounds.graph.nodes import Activation
 from reaas_bounds.graph.smooth import (
     GELU,
     GELU_CUBIC,
@@ -172,6 +174,8 @@ SERVED = {
     "gelu-by-pow": "gelu-tanh",
     "hard-swish-gate": "hard-swish",
     "mish-gate": "mish",
+    "softplus-above": "softplus",
+    "softsign-quotient": "softsign",
 }
 
 
@@ -211,11 +215,27 @@ def _of_numbers(name: str, function: Smooth) -> bytes:
         builder.op("HardSigmoid", alpha=1 / 6, beta=0.5)._append("Mul", [x, builder.last], {})
     elif name == "mish-gate":
         builder.op("Softplus").op("Tanh")._append("Mul", [x, builder.last], {})
+    elif name == "softplus-above":
+        plain = builder.op("Softplus").last
+        builder._append("Greater", [x, builder._constant(np.array(20.0))], {})
+        builder._append("Where", [builder.last, x, plain], {})
+    elif name == "softsign-quotient":
+        builder.op("Abs").op("Add", np.array(1.0))._append("Div", [x, builder.last], {})
     elif name in given:
         builder.op(function.name, alpha=given[name])
     else:
         builder.op(function.name)
     return builder.op("Flatten").file(1)
+
+
+@pytest.mark.parametrize("name", [n for n in SERVED if n != SERVED[n] or n == "silu"])
+def test_functions_that_files_write_with_several_operators_are_known(name: str) -> None:
+    """One activation, whose bounds all methods have; not a product of two paths."""
+    function = FUNCTIONS[SERVED[name]]
+    assert isinstance(function, Smooth)
+    nodes = load_network(_of_numbers(name, function)).executed.nodes
+    found = [node.function.name for node in nodes if isinstance(node, Activation)]
+    assert found == [function.name]
 
 
 def test_slopes_of_smooth_functions_are_within_their_range_on_intervals() -> None:

@@ -1,7 +1,7 @@
 """Finds SiLU, HardSwish and Mish where a file writes them as ``x`` times a gate of ``x``.
 
 ``x sigmoid(x)``, ``x sigmoid(c x)``, ``x hardsigmoid(x)``, ``x tanh(softplus(x))``, and
-``x min(max(x + 3, 0), 6) / 6``; and Softsign, ``x / (1 + |x|)``.
+``x min(max(x + 3, 0), 6) / 6``; Softsign, ``x / (1 + |x|)``; and Softplus above a threshold too.
 
 A product that is none of these is one of two paths (``graph/coupling``).
 """
@@ -16,6 +16,10 @@ from onnx import helper
 
 from reaas_bounds.graph.values import Values
 
+# What such a function ends in.
+_ENDS = ("Mul", "Div", "Where")
+# Beyond this Softplus and its argument differ by less than float32 tells.
+_STRAIGHT = 17.0
 # Relative; the constants of the file are float32.
 _CLOSE = 2e-7
 
@@ -29,7 +33,7 @@ def fused_gates(nodes: Sequence[onnx.NodeProto], values: Values) -> list[onnx.No
     replaced: dict[int, onnx.NodeProto] = {}
     dropped: set[int] = set()
     for position, node in enumerate(nodes):
-        found = finder.function(position) if node.op_type in ("Mul", "Div") else None
+        found = finder.function(position) if node.op_type in _ENDS else None
         if found is not None:
             made, parts = found
             replaced[position] = made
@@ -52,9 +56,28 @@ class _Finder:
 
     def function(self, position: int) -> Found | None:
         """The function that the product or quotient at ``position`` is."""
-        if self.values.nodes[position].op_type == "Div":
-            return self._softsign(position)
+        match self.values.nodes[position].op_type:
+            case "Div":
+                return self._softsign(position)
+            case "Where":
+                return self._softplus(position)
         return self._product(position) or self._sixth(position)
+
+    def _softplus(self, position: int) -> Found | None:
+        """``x`` where it is above a threshold, else ``softplus(x)``."""
+        values, node = self.values, self.values.nodes[position]
+        chosen, source, below = node.input
+        first, second = values.maker.get(chosen), values.maker.get(below)
+        if first is None or second is None:
+            return None
+        compared, inner = values.nodes[first], values.nodes[second]
+        wanted = compared.op_type == "Greater" and inner.op_type == "Softplus"
+        if not wanted or inner.input[0] != source or compared.input[0] != source:
+            return None
+        if values.numbers.get(compared.input[1], 0.0) < _STRAIGHT:
+            return None
+        made = helper.make_node("Softplus", [source], node.output, name=node.name)
+        return made, [first, second]
 
     def _softsign(self, position: int) -> Found | None:
         """``x / (1 + |x|)``."""

@@ -82,6 +82,8 @@ SIGNATURES: dict[str, Signature] = {
     "Gemm": Signature((7, 9, 11, 13), ("alpha", "beta", "transA", "transB"), (2, 3)),
     "GlobalAveragePool": Signature((1, 22)),
     "GlobalMaxPool": Signature((1, 22)),
+    # Greater and Where are read as parts of a Softplus only.
+    "Greater": Signature((7, 9, 13), inputs=(2, 2)),
     # Version 18 has scales for each group.
     "GroupNormalization": Signature((21,), ("epsilon", "num_groups", "stash_type"), (3, 3)),
     "HardSigmoid": Signature((6, 22), ("alpha", "beta")),
@@ -141,6 +143,7 @@ SIGNATURES: dict[str, Signature] = {
     "TopK": Signature((10, 11, 24), ("axis", "largest", "sorted"), (2, 2), 2),
     "Transpose": Signature((1, 13, *_TYPES), ("perm",)),
     "Unsqueeze": Signature((1, 11, 13, *_TYPES), ("axes",), (1, 2)),
+    "Where": Signature((9, 16), inputs=(3, 3)),
 }
 
 
