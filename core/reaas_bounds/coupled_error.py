@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.region import Region
+from reaas_bounds.flushing import LOST, flushing
 from reaas_bounds.graph.network import Network
 from reaas_bounds.graph.nodes import Joint
 from reaas_bounds.propagation import Propagation, Sizes, prefixes, suffixes
@@ -65,12 +66,22 @@ class RegionError:
     @cached_property
     def value(self) -> float:
         """``||feature_float32(x) - f(x)||_2`` is at most this for x in the region; or infinite."""
-        network, known = self.region.network, _known(self.region.network)
+        network, known = self.region.network, self._propagation
+        if known.flushing.safe_norm <= 0.0:
+            return math.inf  # an operation may overflow
         one = torch.ones((), dtype=torch.float64)
         image = self.centre.image + self.region.radius
         added = known.added(Sizes(one * image, one, self._sums, self._value, self._joint))
         carried = suffixes(network, len(added) - 1, self.gains)
         return _total(carried, added) * MARGIN
+
+    @cached_property
+    def _propagation(self) -> Propagation:
+        """Constants of the nodes, with what is lost to underflow on this region."""
+        known, norms = _known(self.region.network), self.centre.norms
+        sizes = [(0.0, norm + move) for norm, move in zip(norms, self._moves, strict=True)]
+        parts = {"gain": known.gain, "absolute": known.absolute, "bias": known.bias}
+        return replace(known, flushing=flushing(known.graph, sizes=sizes, **parts))
 
     @cached_property
     def _moves(self) -> list[float]:
@@ -104,6 +115,9 @@ class RegionError:
         self.gains[position] = gains
         carried = sum(0.0 if not e else g * e for g, e in zip(gains, off, strict=True))
         own = node.function.rounding(*inputs)
+        # Numbers below the smallest normal one may be read as 0.
+        flushed = [LOST * math.sqrt(part.centre.numel()) for part in inputs]
+        own += sum(gain * lost for gain, lost in zip(gains, flushed, strict=True))
         return torch.tensor(carried, dtype=torch.float64), torch.tensor(own, dtype=torch.float64)
 
     def _off(self, index: int, error: float, added: list[Tensor]) -> float:

@@ -22,6 +22,7 @@ from reaas_bounds.margin_set import MarginSet, sets_around
 from reaas_bounds.normalisation import COPIES, margins_before
 from reaas_bounds.query import Method, rounded_down
 from reaas_bounds.radius_search import Allowance, RadiusSearch
+from reaas_bounds.rounding import within_range
 from reaas_bounds.search import Stop, certify_ball, never
 
 # The envelope is built for radii 2^(j / LADDER), whatever the margins are: 26% apart, which costs
@@ -101,7 +102,10 @@ def certify_margins(
         _Search(method, options, stop).best_of(sets)
         for sets in sets_around(network, constants, inputs, margins)
     ]
-    return [replace(answer, margin_set=answer.margin_set // copies) for answer in answers]
+    return [
+        replace(answer, margin_set=answer.margin_set // copies, radius=min(answer.radius, room))
+        for answer, room in zip(answers, within_range(network, inputs), strict=True)
+    ]
 
 
 @dataclass

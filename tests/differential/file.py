@@ -59,9 +59,7 @@ class File:
         """Append a node; the name of its first output. Attributes that are ABSENT are left out."""
         return self.several(kind, *inputs, outputs=outputs, **attributes)[0]
 
-    def several(
-        self, kind: str, *inputs: Input, outputs: int = 2, **attributes: Any
-    ) -> list[str]:
+    def several(self, kind: str, *inputs: Input, outputs: int = 2, **attributes: Any) -> list[str]:
         """The same with the names of all outputs."""
         read = [self._named(value) for value in inputs]
         schema = self._schema(kind) if self.fitting else None

@@ -25,7 +25,9 @@ class Chain:
         """One of the choices."""
         return choices[int(self.file.random.integers(len(choices)))]
 
-    def then(self, kind: str, *inputs: Any, shape: tuple[int, ...] | None = None, **given: Any) -> None:
+    def then(
+        self, kind: str, *inputs: Any, shape: tuple[int, ...] | None = None, **given: Any
+    ) -> None:
         """Append a node that reads the last value, which has ``shape`` afterwards."""
         self.last = self.file.add(kind, self.last, *inputs, **given)
         self.shape = shape or self.shape
@@ -37,7 +39,9 @@ def _convolution(c: Chain) -> None:
     if channels % group:
         group = 1
     weight = c.file.weights(out, channels // group, 3, 3, size=0.3)
-    padding: dict[str, Any] = c.pick({"pads": [1] * 4}, {"auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"})
+    padding: dict[str, Any] = c.pick(
+        {"pads": [1] * 4}, {"auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"}
+    )
     if "pads" in padding:
         size = [(side - 1) // step + 1 for side in (high, wide)]
     else:
@@ -92,7 +96,10 @@ def _joined(c: Chain) -> None:
 
 def _constant(c: Chain) -> None:
     channels = c.shape[0]
-    kind, beside = c.pick("Add", "Mul", "Sub", "Div"), c.pick((1,), (channels, 1, 1), (1, channels, 1, 1))
+    kind, beside = (
+        c.pick("Add", "Mul", "Sub", "Div"),
+        c.pick((1,), (channels, 1, 1), (1, channels, 1, 1)),
+    )
     value = c.file.weights(*beside)
     c.then(kind, (np.sign(value) * (np.abs(value) + np.float32(0.3))).astype(np.float32))
 
@@ -104,7 +111,15 @@ def _normalised(c: Chain) -> None:
 
 
 def _activation(c: Chain) -> None:
-    kind, given = c.pick(("Relu", {}), ("LeakyRelu", {"alpha": 0.2}), ("Sigmoid", {}), ("Tanh", {}), ("HardSigmoid", {}), ("Elu", {}), ("Softplus", {}))
+    kind, given = c.pick(
+        ("Relu", {}),
+        ("LeakyRelu", {"alpha": 0.2}),
+        ("Sigmoid", {}),
+        ("Tanh", {}),
+        ("HardSigmoid", {}),
+        ("Elu", {}),
+        ("Softplus", {}),
+    )
     c.then(kind, **given)
 
 
@@ -124,7 +139,7 @@ def _resized(c: Chain) -> None:
 
 
 def _largest(c: Chain) -> None:
-    channels, high, wide = c.shape
+    channels, _, wide = c.shape
     if c.file.opset < 18:
         c.then(c.pick("ReduceMax", "ReduceMin"), axes=[c.pick(2, -2)], shape=(channels, 1, wide))
     else:
@@ -140,9 +155,22 @@ def _reshaped(c: Chain) -> None:
 
 
 STEPS: tuple[Callable[[Chain], None], ...] = (
-    _convolution, _convolution, _pool, _padded, _cut, _residual, _joined, _constant, _normalised, _activation, _activation, _turned,
-    _resized, _largest, _reshaped,
-)  # fmt: skip
+    _convolution,
+    _convolution,
+    _pool,
+    _padded,
+    _cut,
+    _residual,
+    _joined,
+    _constant,
+    _normalised,
+    _activation,
+    _activation,
+    _turned,
+    _resized,
+    _largest,
+    _reshaped,
+)
 
 
 def chained(count: int = 400) -> Iterator[Case]:
@@ -154,9 +182,19 @@ def chained(count: int = 400) -> Iterator[Case]:
         for step in steps:
             step(chain)
         chain.then("Flatten", shape=(math.prod(chain.shape),))
-        chain.then("Gemm", chain.file.weights(4, chain.shape[0], size=0.3), chain.file.weights(4), transB=1, alpha=chain.pick(ABSENT, 0.5))
+        chain.then(
+            "Gemm",
+            chain.file.weights(4, chain.shape[0], size=0.3),
+            chain.file.weights(4),
+            transB=1,
+            alpha=chain.pick(ABSENT, 0.5),
+        )
         names = ", ".join(step.__name__.strip("_") for step in steps)
-        yield Case("graphs", f"seed={seed} opset={opset}: {names}", chain.file.finish(chain.last, flat=False))
+        yield Case(
+            "graphs",
+            f"seed={seed} opset={opset}: {names}",
+            chain.file.finish(chain.last, flat=False),
+        )
 
 
 def encoders(count: int = 3) -> Iterator[Case]:

@@ -16,7 +16,7 @@ Draw = dict[str, Any]
 
 
 def draws(family: str, count: int, /, **choices: Sequence[Any]) -> Iterator[Draw]:
-    """At most ``count`` different combinations of ``choices``, each with an ``opset`` and a ``seed``.
+    """At most ``count`` combinations of ``choices``, each with an ``opset`` and a ``seed``.
 
     Opsets are all that are known unless ``choices`` say which. The draw depends on the family's
     name only, so that a failure's name finds its file again.

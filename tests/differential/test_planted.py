@@ -17,7 +17,10 @@ from tests.differential.verdict import Kind
 
 # Faults that the engine once had.
 ONCE: dict[str, tuple[str, Misreading]] = {
-    "BatchNormalization in training read as inference": ("BatchNormalization", training_as_inference),
+    "BatchNormalization in training read as inference": (
+        "BatchNormalization",
+        training_as_inference,
+    ),
     "axes of Resize counted from the end": ("Resize as exported", negative_axes_as_none),
     "padding of a dilated pool as the standard has it": ("dilated pools", dilated_padding),
     "integers as Python has them, small": ("small integers", python_integers),

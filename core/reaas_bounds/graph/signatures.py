@@ -19,6 +19,10 @@ from reaas_bounds.errors import InvalidModelError, UnsupportedOperatorError
 from reaas_bounds.graph.onnx_file import label
 
 OLDEST_OPSET = 7  # The oldest that ONNX Runtime serves.
+# Factors that ONNX Runtime may multiply into weights, and what is divided by: 1 / sqrt(variance +
+# epsilon) of a batch normalisation, a divisor, alpha and beta of a Gemm. Outside of these, what
+# float32 loses to underflow on the way is not bounded (see `flushing`).
+LEAST_FACTOR, LARGEST_FACTOR = 2.0**-30, 2.0**30
 MANY = 1 << 16  # Inputs or outputs of an operator that takes any number of them.
 
 

@@ -10,12 +10,14 @@ from tests.differential.grid.arithmetic import ARITHMETIC
 from tests.differential.grid.functions import FUNCTIONS
 from tests.differential.grid.integers import INTEGERS
 from tests.differential.grid.moving import MOVING
+from tests.differential.grid.normalising import NORMALISING
 from tests.differential.grid.reductions import REDUCTIONS
 from tests.differential.grid.rescaling import RESCALING
 from tests.differential.grid.scales import SCALES
 from tests.differential.grid.shapes import SHAPES
 from tests.differential.grid.window import WINDOWS
 from tests.differential.hostile import HOSTILE
+from tests.differential.mutated import MUTATED
 
 FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     **WINDOWS,
@@ -23,12 +25,14 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     **MOVING,
     **ARITHMETIC,
     **FUNCTIONS,
+    **NORMALISING,
     **REDUCTIONS,
     **SHAPES,
     **INTEGERS,
     **SCALES,
     **GRAPHS,
     **HOSTILE,
+    **MUTATED,
 }
 
 __all__ = ["FAMILIES"]

@@ -1,4 +1,4 @@
-"""Activations with every parameter, and the normalisations."""
+"""Activations with every parameter."""
 
 from __future__ import annotations
 
@@ -12,26 +12,62 @@ from tests.differential.space import described, draws, mostly
 
 SHAPES = ((3, 4, 4), (2, 5, 1))
 NUMBERS = mostly([ABSENT, 0.1, 0.0, -0.3, 1.0, 2.5], [float("nan"), float("inf"), -1e30])
-PLAIN = ("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Softplus", "Softsign", "Mish",
-         "ThresholdedRelu", "Gelu", "Swish", "Abs", "Shrink", "Erf", "Softmax", "LogSoftmax", "Hardmax")  # fmt: skip
+PLAIN = (
+    "Relu",
+    "LeakyRelu",
+    "Elu",
+    "Selu",
+    "Celu",
+    "HardSigmoid",
+    "HardSwish",
+    "Sigmoid",
+    "Tanh",
+    "Softplus",
+    "Softsign",
+    "Mish",
+    "ThresholdedRelu",
+    "Gelu",
+    "Swish",
+    "Abs",
+    "Shrink",
+    "Erf",
+    "Softmax",
+    "LogSoftmax",
+    "Hardmax",
+)
 PARAMETERS = ("alpha", "beta", "gamma", "approximate", "axis", "lambd", "bias")
 
 
 def activations() -> Iterator[Case]:
     """Activations of planes and of vectors, with parameters of any value, known or not."""
     chosen = draws(
-        "activations", 900, kind=PLAIN, shape=SHAPES, first=PARAMETERS, second=PARAMETERS, one=NUMBERS, two=NUMBERS, flat=(False, True),
+        "activations",
+        900,
+        kind=PLAIN,
+        shape=SHAPES,
+        first=PARAMETERS,
+        second=PARAMETERS,
+        one=NUMBERS,
+        two=NUMBERS,
+        flat=(False, True),
         outputs=mostly([1], [2]),
-    )  # fmt: skip
+    )
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         given: dict[str, Any] = {}
         for name, value in ((draw["first"], draw["one"]), (draw["second"], draw["two"])):
-            if value is not ABSENT and (name in _KNOWN.get(draw["kind"], ()) or draw["seed"] % 11 == 0):
+            if value is not ABSENT and (
+                name in _KNOWN.get(draw["kind"], ()) or draw["seed"] % 11 == 0
+            ):
                 given[name] = _value(name, value)
         source = file.add("Flatten", "x") if draw["flat"] else "x"
-        name = f"{draw['kind']} {draw['opset']} {given} flat={draw['flat']} outputs={draw['outputs']} seed={draw['seed']}"
-        yield Case("activations", name, file.finish(file.add(draw["kind"], source, outputs=draw["outputs"], **given)))
+        kept = {key: draw[key] for key in ("kind", "opset", "flat", "outputs", "seed")}
+        name = described({**kept, **given})
+        yield Case(
+            "activations",
+            name,
+            file.finish(file.add(draw["kind"], source, outputs=draw["outputs"], **given)),
+        )
 
 
 def plain_activations() -> Iterator[Case]:
@@ -39,12 +75,24 @@ def plain_activations() -> Iterator[Case]:
     for draw in draws("plain activations", 1000, kind=PLAIN, flat=(False, True)):
         file = File((2, 3, 4), draw["opset"], draw["seed"])
         source = file.add("Mul", file.add("Flatten", "x") if draw["flat"] else "x", floats(3))
-        yield Case("plain activations", described(draw), file.finish(file.add(draw["kind"], source)))
+        yield Case(
+            "plain activations", described(draw), file.finish(file.add(draw["kind"], source))
+        )
 
 
 def clips() -> Iterator[Case]:
-    """``Clip`` by attributes and by inputs: no limit, infinite, crossed, of a wrong type or shape."""
-    odd = [0.0, float("inf"), float("-inf"), float("nan"), "int", "double", "vector", "empty", "computed"]
+    """``Clip`` by attributes and inputs: no limit, infinite, crossed, of odd types, shapes."""
+    odd = [
+        0.0,
+        float("inf"),
+        float("-inf"),
+        float("nan"),
+        "int",
+        "double",
+        "vector",
+        "empty",
+        "computed",
+    ]
     low, high = mostly([ABSENT, 0.0, -0.5, 0.3], odd), mostly([ABSENT, 0.3, 0.6, 6.0], odd)
     chosen = draws("Clip", 500, shape=SHAPES, low=low, high=high, by_node=(False, True))
     for draw in chosen:
@@ -53,81 +101,47 @@ def clips() -> Iterator[Case]:
             inputs = [_limit(file, draw[key]) for key in ("low", "high")]
             made = file.add("Clip", "x", *inputs)
         else:
-            given = {name: draw[key] if isinstance(draw[key], float) else ABSENT for key, name in (("low", "min"), ("high", "max"))}
+            given = {
+                name: draw[key] if isinstance(draw[key], float) else ABSENT
+                for key, name in (("low", "min"), ("high", "max"))
+            }
             made = file.add("Clip", "x", **given)
         yield Case("Clip", described(draw), file.finish(made))
 
 
 def slopes() -> Iterator[Case]:
     """``PRelu`` with slopes of any shape: for each channel, pixel, image; more than there are."""
-    sizes = mostly([(), (1,), (3, 1, 1), (1, 3, 1, 1), (48,), (1, 48)],
-                   [(3,), (5, 3, 1, 1), (3, 4, 4), (4,), (4, 4), (1, 1, 4), (2, 1, 1), (3, 1), (0,), (1, 1, 1, 1, 1), (3, 3, 1, 1)])
+    sizes = mostly(
+        [(), (1,), (3, 1, 1), (1, 3, 1, 1), (48,), (1, 48)],
+        [
+            (3,),
+            (5, 3, 1, 1),
+            (3, 4, 4),
+            (4,),
+            (4, 4),
+            (1, 1, 4),
+            (2, 1, 1),
+            (3, 1),
+            (0,),
+            (1, 1, 1, 1, 1),
+            (3, 3, 1, 1),
+        ],
+    )
     values = ("normal", "normal", "zero", "one", "nan", "big")
-    for draw in draws("PRelu", 300, size=sizes, value=values, flat=(False, True), computed=mostly([False], [True])):
+    for draw in draws(
+        "PRelu", 300, size=sizes, value=values, flat=(False, True), computed=mostly([False], [True])
+    ):
         file = File((3, 4, 4), draw["opset"], draw["seed"])
         chosen = {"zero": 0.0, "one": 1.0, "nan": np.nan, "big": 1e20}
         normal = file.weights(*draw["size"]) if draw["size"] else np.float32(0.3)
-        slope: Any = normal if draw["value"] == "normal" else np.full(draw["size"], chosen[draw["value"]], np.float32)
+        slope: Any = (
+            normal
+            if draw["value"] == "normal"
+            else np.full(draw["size"], chosen[draw["value"]], np.float32)
+        )
         slope = file.add("Relu", "x") if draw["computed"] else slope
         source = file.add("Flatten", "x") if draw["flat"] else "x"
         yield Case("PRelu", described(draw), file.finish(file.add("PRelu", source, slope)))
-
-
-def batch_normalisations() -> Iterator[Case]:
-    """``BatchNormalization`` with every attribute of every opset, one output or five."""
-    chosen = draws(
-        "BatchNormalization", 600, outputs=mostly([1], [3, 4, 5]), epsilon=mostly([ABSENT, 1e-3, 0.5], [0.0, -1.0, float("nan")]), training=mostly([ABSENT, 0], [1]),
-        spatial=mostly([ABSENT, 1], [0]), is_test=mostly([ABSENT], [0, 1]), momentum=(ABSENT, 0.5, 1.0), by_node=(False, True),
-        count=mostly([3], [1, 5, 48]), variance=mostly(["one", "small"], ["zero", "negative"]), flat=(False, False, True), inputs=mostly([5], [4]),
-    )  # fmt: skip
-    for draw in chosen:
-        file = File((3, 4, 4), draw["opset"], draw["seed"], by_node=draw["by_node"])
-        count = draw["count"] if not draw["flat"] else 48
-        scale = {"one": 1.0, "small": 1e-6, "zero": 0.0, "negative": -1.0}[draw["variance"]]
-        variance = (scale * (0.5 + np.abs(file.weights(count)))).astype(np.float32)
-        inputs = [file.weights(count), file.weights(count), file.weights(count), variance][: draw["inputs"] - 1]
-        given = {
-            "epsilon": draw["epsilon"],
-            "momentum": draw["momentum"],
-            "training_mode": draw["training"],
-            "spatial": draw["spatial"],
-            "is_test": draw["is_test"],
-        }
-        source = file.add("Flatten", "x") if draw["flat"] else "x"
-        made = file.add("BatchNormalization", source, *inputs, outputs=draw["outputs"], **given)
-        yield Case("BatchNormalization", described(draw), file.finish(made))
-
-
-def plain_batch_normalisations() -> Iterator[Case]:
-    """As exporters write it, and with one thing more that changes its meaning."""
-    chosen = draws("plain BatchNormalization", 300, outputs=mostly([1], [5]), spatial=(ABSENT, 0), training=mostly([ABSENT, 0], [1]), epsilon=(ABSENT, 1e-3))
-    for draw in chosen:
-        file = File((2, 4, 4), draw["opset"], draw["seed"])
-        parameters = [file.weights(2), file.weights(2), file.weights(2), np.abs(file.weights(2)) + np.float32(0.5)]
-        given = {"spatial": draw["spatial"], "training_mode": draw["training"], "epsilon": draw["epsilon"]}
-        made = file.add("BatchNormalization", "x", *parameters, outputs=draw["outputs"], **given)
-        yield Case("plain BatchNormalization", described(draw), file.finish(made))
-
-
-def other_normalisations() -> Iterator[Case]:
-    """Normalisations by what the image itself holds."""
-    kinds = ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "LRN", "MeanVarianceNormalization", "LpNormalization",
-             "RMSNormalization")  # fmt: skip
-    chosen = draws("normalisations", 400, kind=kinds, axis=mostly([ABSENT, 1, -1, 2, 3], [0]), epsilon=mostly([ABSENT, 1e-2], [0.0, float("nan")]), outputs=mostly([1], [2, 3]))
-    for draw in chosen:
-        file = File((4, 3, 5), draw["opset"], draw["seed"])
-        kind, given = draw["kind"], {"epsilon": draw["epsilon"]}
-        axis = 1 if draw["axis"] is ABSENT else draw["axis"]
-        tail = (4, 3, 5)[axis - 1 if axis > 0 else 2 :]
-        inputs: list[Any] = []
-        if kind in ("LayerNormalization", "RMSNormalization"):
-            inputs, given = [file.weights(*tail)], {**given, "axis": draw["axis"]}
-        elif kind in ("InstanceNormalization", "GroupNormalization"):
-            inputs = [file.weights(4), file.weights(4)]
-            given |= {"num_groups": 2} if kind == "GroupNormalization" else {}
-        else:
-            given = {"LRN": {"size": 3}, "LpNormalization": {"axis": draw["axis"]}}.get(kind, {})
-        yield Case("normalisations", described(draw), file.finish(file.add(kind, "x", *inputs, outputs=draw["outputs"], **given)))
 
 
 _KNOWN = {
@@ -171,7 +185,4 @@ FUNCTIONS = {
     "plain activations": plain_activations,
     "Clip": clips,
     "PRelu": slopes,
-    "BatchNormalization": batch_normalisations,
-    "plain BatchNormalization": plain_batch_normalisations,
-    "normalisations": other_normalisations,
 }

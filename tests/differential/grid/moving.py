@@ -18,14 +18,35 @@ PLACES = (0, 1, 2, -1, -2, 5, 100, -100, FAR, -FAR - 1, 2**31 - 1, -(2**31))
 
 def pads() -> Iterator[Case]:
     """``Pad``: as an attribute, as an input, of some axes, with a value, backwards."""
-    around = mostly([[0, 0, 1, 2, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 1, 1], [0, 0, 5, 5, 0, 0, 5, 5]],
-                    [[1, 0, 0, 0, 0, 0, 0, 0], [1, 2, 1, 0], [0, 0, -1, 1, 0, 0, 1, -1], [1, 1], [0, 0, 0, 0, -1, 0, 0, 0]])
-    values = mostly([ABSENT, np.float32(0), floats(0), np.float32(-0.0)],
-                    [np.float32(1.5), floats(), floats(0, 0), np.float32("nan"), np.float32("-inf")])
+    around = mostly(
+        [
+            [0, 0, 1, 2, 0, 0, 0, 1],
+            [0, 0, 0, 0, 0, 0, 0, 0],
+            [0, 1, 0, 0, 0, 0, 1, 1],
+            [0, 0, 5, 5, 0, 0, 5, 5],
+        ],
+        [
+            [1, 0, 0, 0, 0, 0, 0, 0],
+            [1, 2, 1, 0],
+            [0, 0, -1, 1, 0, 0, 1, -1],
+            [1, 1],
+            [0, 0, 0, 0, -1, 0, 0, 0],
+        ],
+    )
+    values = mostly(
+        [ABSENT, np.float32(0), floats(0), np.float32(-0.0)],
+        [np.float32(1.5), floats(), floats(0, 0), np.float32("nan"), np.float32("-inf")],
+    )
     chosen = draws(
-        "Pad", 700, shape=SHAPES, mode=mostly([ABSENT, "constant", "reflect", "edge"], ["wrap", "odd"]), pads=around,
-        value=values, axes=mostly([ABSENT, [2, 3], [-1, -2], [3]], [[2, 2], [0], [2, -2]]), int32=(False, False, True),
-    )  # fmt: skip
+        "Pad",
+        700,
+        shape=SHAPES,
+        mode=mostly([ABSENT, "constant", "reflect", "edge"], ["wrap", "odd"]),
+        pads=around,
+        value=values,
+        axes=mostly([ABSENT, [2, 3], [-1, -2], [3]], [[2, 2], [0], [2, -2]]),
+        int32=(False, False, True),
+    )
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         value, around_all = draw["value"], draw["pads"]
@@ -46,9 +67,15 @@ def pads() -> Iterator[Case]:
 def slices() -> Iterator[Case]:
     """``Slice``: backwards, beyond both ends, to the ends of int64, of axes stated twice."""
     chosen = draws(
-        "Slice", 700, shape=SHAPES, start=PLACES, end=PLACES, step=mostly([ABSENT, 1, 2, -1, -2], [FAR, -FAR, 0]),
-        axes=mostly([[2], [3], [-1], [1], [2, 3]], [ABSENT, [0], [2, 2], [3, -1], [4]]), int32=(False, False, True),
-    )  # fmt: skip
+        "Slice",
+        700,
+        shape=SHAPES,
+        start=PLACES,
+        end=PLACES,
+        step=mostly([ABSENT, 1, 2, -1, -2], [FAR, -FAR, 0]),
+        axes=mostly([[2], [3], [-1], [1], [2, 3]], [ABSENT, [0], [2, 2], [3, -1], [4]]),
+        int32=(False, False, True),
+    )
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         axes = draw["axes"]
@@ -60,18 +87,47 @@ def slices() -> Iterator[Case]:
             kind = np.int32 if draw["int32"] else np.int64
             tight = np.iinfo(kind)
             step = draw["step"]
-            groups = [starts, ends, None if axes is ABSENT else axes, None if step is ABSENT else [step] * count]
-            arrays = [None if g is None else np.clip(g, tight.min, tight.max).astype(kind) for g in groups]
+            groups = [
+                starts,
+                ends,
+                None if axes is ABSENT else axes,
+                None if step is ABSENT else [step] * count,
+            ]
+            arrays = [
+                None if g is None else np.clip(g, tight.min, tight.max).astype(kind) for g in groups
+            ]
             made = file.add("Slice", "x", *arrays)
         yield Case("Slice", described(draw), file.finish(made))
 
 
 def gathers() -> Iterator[Case]:
     """``Gather`` and its kin: negative indices, scalars, tables."""
-    indices = mostly([integers(0), np.array(1), integers(1, 0, -1), np.array([[0, 1], [-1, -2]]), np.zeros((1, 1, 1, 1), np.int64)],
-                     [integers(9), integers(-9), np.array([1, 0], np.int32), floats(1), np.zeros((0,), np.int64), np.array(FAR)])
+    indices = mostly(
+        [
+            integers(0),
+            np.array(1),
+            integers(1, 0, -1),
+            np.array([[0, 1], [-1, -2]]),
+            np.zeros((1, 1, 1, 1), np.int64),
+        ],
+        [
+            integers(9),
+            integers(-9),
+            np.array([1, 0], np.int32),
+            floats(1),
+            np.zeros((0,), np.int64),
+            np.array(FAR),
+        ],
+    )
     kinds = mostly(["Gather"], ["GatherElements", "GatherND"])
-    for draw in draws("Gather", 300, kind=kinds, shape=SHAPES, axis=mostly([1, 2, 3, -1, -2], [ABSENT, 0, 4, -4, -5]), indices=indices):
+    for draw in draws(
+        "Gather",
+        300,
+        kind=kinds,
+        shape=SHAPES,
+        axis=mostly([1, 2, 3, -1, -2], [ABSENT, 0, 4, -4, -5]),
+        indices=indices,
+    ):
         file = File(draw["shape"], draw["opset"], draw["seed"])
         made = file.add(draw["kind"], "x", draw["indices"], axis=draw["axis"])
         yield Case("Gather", described(draw), file.finish(made))
@@ -79,13 +135,25 @@ def gathers() -> Iterator[Case]:
 
 def splits() -> Iterator[Case]:
     """``Split``: equal, unequal, wrong; every part is used, one part is used."""
-    sizes = mostly([ABSENT, [1, 2], [2, 1], [3, 3], [4, 2], [6], [1, 1, 4]], [[0, 6], [-1, 7], [5, 5]])
+    sizes = mostly(
+        [ABSENT, [1, 2], [2, 1], [3, 3], [4, 2], [6], [1, 1, 4]], [[0, 6], [-1, 7], [5, 5]]
+    )
     chosen = draws(
-        "Split", 300, shape=((3, 6, 6), (6, 6, 3)), axis=mostly([1, 2, 3, -1], [ABSENT, 0, 4]), sizes=sizes, outputs=(1, 2, 3, 4), num_outputs=(ABSENT, ABSENT, 2, 3), used=(0, 1),
-    )  # fmt: skip
+        "Split",
+        300,
+        shape=((3, 6, 6), (6, 6, 3)),
+        axis=mostly([1, 2, 3, -1], [ABSENT, 0, 4]),
+        sizes=sizes,
+        outputs=(1, 2, 3, 4),
+        num_outputs=(ABSENT, ABSENT, 2, 3),
+        used=(0, 1),
+    )
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
-        sizes_given, given = draw["sizes"], {"axis": draw["axis"], "num_outputs": draw["num_outputs"]}
+        sizes_given, given = (
+            draw["sizes"],
+            {"axis": draw["axis"], "num_outputs": draw["num_outputs"]},
+        )
         inputs = []
         if file.fitting and sizes_given is not ABSENT:
             draw["outputs"], given["num_outputs"] = len(sizes_given), ABSENT
@@ -101,16 +169,31 @@ def splits() -> Iterator[Case]:
 
 def transposes() -> Iterator[Case]:
     """``Transpose`` by every permutation of the batch and the image."""
-    orders: list[Any] = [ABSENT, [0, 1, 2], [0, 1, 1, 3], [0, -1, 1, 2], [], *map(list, itertools.permutations(range(4)))]
+    orders: list[Any] = [
+        ABSENT,
+        [0, 1, 2],
+        [0, 1, 1, 3],
+        [0, -1, 1, 2],
+        [],
+        *map(list, itertools.permutations(range(4))),
+    ]
     for draw in draws("Transpose", 120, shape=SHAPES, perm=orders, opset=OPSETS[::4]):
         file = File(draw["shape"], draw["opset"], draw["seed"])
-        yield Case("Transpose", described(draw), file.finish(file.add("Transpose", "x", perm=draw["perm"])))
+        yield Case(
+            "Transpose", described(draw), file.finish(file.add("Transpose", "x", perm=draw["perm"]))
+        )
 
 
 def joins() -> Iterator[Case]:
     """``Concat`` of the same value, of different ones, of constants, along every axis."""
-    chosen = draws("Concat", 240, shape=SHAPES, axis=mostly([1, 2, 3, -1, -3], [ABSENT, 0, -4, 4]), other=("x", "relu", "half", "constant", ""),
-                   third=(False, True))  # fmt: skip
+    chosen = draws(
+        "Concat",
+        240,
+        shape=SHAPES,
+        axis=mostly([1, 2, 3, -1, -3], [ABSENT, 0, -4, 4]),
+        other=("x", "relu", "half", "constant", ""),
+        third=(False, True),
+    )
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         other: Any = {"x": "x", "": None}.get(draw["other"], "x")
@@ -125,9 +208,25 @@ def joins() -> Iterator[Case]:
 
 
 def blocks() -> Iterator[Case]:
-    """``DepthToSpace``, ``SpaceToDepth``, ``Tile``, ``Expand``, ``Where`` and others that move entries."""
-    kinds = ("DepthToSpace", "SpaceToDepth", "Tile", "Expand", "Where", "ReverseSequence", "Trilu", "CenterCropPad")
-    for draw in draws("blocks", 240, kind=kinds, opset=OPSETS[::2], shape=((4, 4, 6), (8, 2, 2)), mode=(ABSENT, "DCR", "CRD")):
+    """``DepthToSpace``, ``Tile``, ``Expand``, ``Where`` and others that move entries."""
+    kinds = (
+        "DepthToSpace",
+        "SpaceToDepth",
+        "Tile",
+        "Expand",
+        "Where",
+        "ReverseSequence",
+        "Trilu",
+        "CenterCropPad",
+    )
+    for draw in draws(
+        "blocks",
+        240,
+        kind=kinds,
+        opset=OPSETS[::2],
+        shape=((4, 4, 6), (8, 2, 2)),
+        mode=(ABSENT, "DCR", "CRD"),
+    ):
         file, kind = File(draw["shape"], draw["opset"], draw["seed"]), draw["kind"]
         inputs: dict[str, list[Any]] = {
             "Tile": ["x", integers(1, 1, 2, 1)],
@@ -138,7 +237,11 @@ def blocks() -> Iterator[Case]:
         }
         given = {"blocksize": 2, "mode": draw["mode"]} if "Depth" in kind else {}
         given |= {"axes": [2, 3]} if kind == "CenterCropPad" else {}
-        yield Case("blocks", described(draw), file.finish(file.add(kind, *inputs.get(kind, ["x"]), **given)))
+        yield Case(
+            "blocks",
+            described(draw),
+            file.finish(file.add(kind, *inputs.get(kind, ["x"]), **given)),
+        )
 
 
 MOVING = {

@@ -9,21 +9,44 @@ from tests.differential.file import ABSENT, Case, File, floats, integers
 from tests.differential.space import Draw, described, draws, mostly
 
 SHAPES = ((2, 6, 6), (1, 5, 8), (3, 4, 7), (1, 1, 5))
-WHERE = mostly(["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", ABSENT],
-               ["tf_half_pixel_for_nn", "tf_crop_and_resize", "half_pixel_symmetric"])
+WHERE = mostly(
+    ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", ABSENT],
+    ["tf_half_pixel_for_nn", "tf_crop_and_resize", "half_pixel_symmetric"],
+)
 NEAREST = (ABSENT, "floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
-FACTORS = ((2.0, 2.0), (0.5, 1.5), (1.0, 1.0), (0.3, 0.7), (1 / 3, 3.0), (2.5, 1.2), (1.7, 0.9), (0.1, 2.0))
+FACTORS = (
+    (2.0, 2.0),
+    (0.5, 1.5),
+    (1.0, 1.0),
+    (0.3, 0.7),
+    (1 / 3, 3.0),
+    (2.5, 1.2),
+    (1.7, 0.9),
+    (0.1, 2.0),
+)
 SIZES = ((12, 12), (3, 10), (1, 1), (5, 7), (6, 8), (9, 2), (1, 6))
-AXES = mostly([ABSENT, [2, 3], [3, 2], [-2, -1], [-1, -2], [-1], [2], [1, 2, 3]], [[0, 1, 2, 3], [3, -1], [4], []])
+AXES = mostly(
+    [ABSENT, [2, 3], [3, 2], [-2, -1], [-1, -2], [-1], [2], [1, 2, 3]],
+    [[0, 1, 2, 3], [3, -1], [4], []],
+)
 
 
 def factors() -> Iterator[Case]:
     """By scales: a size that is rounded down."""
     chosen = draws(
-        "Resize by scales", 600, shape=SHAPES, mode=mostly(["nearest", "linear", "linear", ABSENT], ["cubic"]), where=WHERE,
-        nearest_mode=NEAREST, scales=FACTORS, axes=AXES, roi=mostly([0, 1], [2]), exclude_outside=mostly([ABSENT, 0], [1]),
-        antialias=mostly([ABSENT, 0], [1]), opset=_OPSETS,
-    )  # fmt: skip
+        "Resize by scales",
+        600,
+        shape=SHAPES,
+        mode=mostly(["nearest", "linear", "linear", ABSENT], ["cubic"]),
+        where=WHERE,
+        nearest_mode=NEAREST,
+        scales=FACTORS,
+        axes=AXES,
+        roi=mostly([0, 1], [2]),
+        exclude_outside=mostly([ABSENT, 0], [1]),
+        antialias=mostly([ABSENT, 0], [1]),
+        opset=_OPSETS,
+    )
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         scales = _of_axes(draw, draw["scales"], 1.0)
@@ -37,11 +60,22 @@ def factors() -> Iterator[Case]:
 def sizes() -> Iterator[Case]:
     """By sizes: a scale that is rounded to float32."""
     chosen = draws(
-        "Resize to sizes", 700, shape=SHAPES, mode=mostly(["nearest", "linear", "linear"], ["cubic"]), where=WHERE,
-        nearest_mode=NEAREST, sizes=SIZES, axes=AXES, roi=(0, 1), exclude_outside=(ABSENT, ABSENT, 0),
-        policy=mostly([ABSENT, "stretch"], ["not_larger", "not_smaller"]), both=mostly([False], [True]),
-        opset=_OPSETS[1:], antialias=(ABSENT,), extrapolation=(ABSENT, 0.5),
-    )  # fmt: skip
+        "Resize to sizes",
+        700,
+        shape=SHAPES,
+        mode=mostly(["nearest", "linear", "linear"], ["cubic"]),
+        where=WHERE,
+        nearest_mode=NEAREST,
+        sizes=SIZES,
+        axes=AXES,
+        roi=(0, 1),
+        exclude_outside=(ABSENT, ABSENT, 0),
+        policy=mostly([ABSENT, "stretch"], ["not_larger", "not_smaller"]),
+        both=mostly([False], [True]),
+        opset=_OPSETS[1:],
+        antialias=(ABSENT,),
+        extrapolation=(ABSENT, 0.5),
+    )
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         full = [file.random.integers(1, 2), draw["shape"][0], *draw["sizes"]]
@@ -54,10 +88,16 @@ def sizes() -> Iterator[Case]:
 def plain() -> Iterator[Case]:
     """What exporters write: correct files, most of which must be read."""
     chosen = draws(
-        "Resize as exported", 400, shape=((2, 6, 6), (1, 5, 8)), mode=("nearest", "linear"),
-        where=("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"), nearest_mode=("floor", ABSENT),
-        target=((2.0, 2.0), (0.5, 0.5), (12, 12), (3, 10), (7, 5)), axes=(ABSENT, [2, 3], [-2, -1]), opset=(11, 13, 18, 19, 21, 25),
-    )  # fmt: skip
+        "Resize as exported",
+        400,
+        shape=((2, 6, 6), (1, 5, 8)),
+        mode=("nearest", "linear"),
+        where=("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"),
+        nearest_mode=("floor", ABSENT),
+        target=((2.0, 2.0), (0.5, 0.5), (12, 12), (3, 10), (7, 5)),
+        axes=(ABSENT, [2, 3], [-2, -1]),
+        opset=(11, 13, 18, 19, 21, 25),
+    )
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         target, inputs = draw["target"], list[Any]([None, None, None])
@@ -82,9 +122,14 @@ def _computed(file: File, draw: Draw, target: Any) -> Any:
 def upsample() -> Iterator[Case]:
     """``Upsample``: scales as an attribute, then as an input."""
     chosen = draws(
-        "Upsample", 120, shape=SHAPES, mode=("nearest", "linear", ABSENT), opset=(7, 8, 9, 10, 13),
-        scales=((2.0, 2.0), (1.0, 1.0), (1.5, 3.0), (0.5, 2.0)), as_input=(True, False),
-    )  # fmt: skip
+        "Upsample",
+        120,
+        shape=SHAPES,
+        mode=("nearest", "linear", ABSENT),
+        opset=(7, 8, 9, 10, 13),
+        scales=((2.0, 2.0), (1.0, 1.0), (1.5, 3.0), (0.5, 2.0)),
+        as_input=(True, False),
+    )
     for draw in chosen:
         file = File(draw["shape"], draw["opset"], draw["seed"])
         full = [1.0, 1.0, *draw["scales"]]

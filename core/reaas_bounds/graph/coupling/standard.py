@@ -12,6 +12,8 @@ from reaas_bounds.graph.coupling.reached import RELATIVE, Reached
 from reaas_bounds.graph.window import Shape
 
 UNIT_32 = 2.0**-24
+# Squares that are no float32 number, or no normal one.
+_LARGEST, _SMALLEST = 2.0**126, 2.0**-126
 # Roundings beside those of the sums: differences, a square, a root, a quotient, a product.
 _FURTHER = 8
 
@@ -57,8 +59,9 @@ class Standardisation(Coupling):
         unit = unit / (1 - unit)
         least = self._least_squares(inputs[0])  # [g]
         square = self._mean_squares(inputs[0])  # [g]
-        relative = 4 * unit * square / least + _FURTHER * UNIT_32
-        if not bool((relative <= 0.5).all()):
+        relative = (4 * unit * square + 8 * _SMALLEST) / least + _FURTHER * UNIT_32
+        overflows = bool((square * self.length >= _LARGEST).any())
+        if overflows or not bool((relative <= 0.5).all()):
             return math.inf
         shifted = 1.5 * (unit + _FURTHER * UNIT_32) * (square / least).sqrt()
         each = math.sqrt(self.length) * (shifted + relative)

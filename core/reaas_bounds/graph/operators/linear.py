@@ -23,6 +23,7 @@ from reaas_bounds.graph.operators.options import (
     options,
     require,
 )
+from reaas_bounds.graph.signatures import LARGEST_FACTOR, LEAST_FACTOR
 from reaas_bounds.graph.sparse import Sparse, selection
 from reaas_bounds.graph.window import Shape
 
@@ -108,6 +109,10 @@ def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
 def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, alpha=1.0, beta=1.0, transA=0, transB=0)
     require(node, given["transA"] == 0, "transA")
+    for name in ("alpha", "beta"):
+        size = abs(given[name])
+        sane = size == 0 or LEAST_FACTOR <= size <= LARGEST_FACTOR
+        require(node, sane, f"{name}={given[name]}")
     weight = _factor(builder, node)
     weight = weight if given["transB"] else weight.T  # [o, i]
     linear = _matrix(builder, node, given["alpha"] * weight)
@@ -164,8 +169,12 @@ def _batch_normalization(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     gamma, beta, mean, variance = (
         channels(node, builder.weight(node, position), shape) for position in (1, 2, 3, 4)
     )
-    if not bool((variance + given["epsilon"] > 0).all()):
-        raise InvalidModelError(f"node {label(node)!r}: variance + epsilon is not positive")
+    spread = variance + given["epsilon"]
+    if not bool((spread >= LEAST_FACTOR**2).all()):
+        raise InvalidModelError(
+            f"node {label(node)!r}: variance + epsilon is {float(spread.min()):.3g} in a channel; "
+            f"at least {LEAST_FACTOR**2:.3g} is read"
+        )
     factor = gamma / torch.sqrt(variance + given["epsilon"])
     magnitude = beta.abs() + (mean * factor).abs()
     builder.affine(node, Scaling(factor, shape), beta - mean * factor, magnitude)
