@@ -62,8 +62,7 @@ def float32_error_at(network: Network, x: Tensor) -> Tensor:
     distance from x. The same bits for x in any batch.
     """
     if network.coupled:
-        found = [_coupled_error(network, image) for image in x]
-        return torch.tensor(found, dtype=torch.float64)
+        return x.new_tensor([_coupled_error(network, image) for image in x])
     measurement = Measurement.of(network)
     found = _weighted(measurement.propagation.suffix, measurement.at(x).added) * MARGIN
     return _certain(found)

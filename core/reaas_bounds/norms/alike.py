@@ -27,6 +27,20 @@ def within_permutations(factors: Sequence[LinearMap]) -> Sequence[LinearMap]:
     return factors[start:end]
 
 
+def embeds(linear: LinearMap) -> bool:
+    """Whether a map only puts its inputs among zeros: its norm is 1, and nothing is mixed."""
+    return all(isinstance(part, Reshape) or _puts(part) for part in linear.parts)
+
+
+def _puts(part: LinearMap) -> bool:
+    if not isinstance(part, Sparse) or len(part.weight) != 1:
+        return False
+    used = part.structure.used[0]
+    read = part.structure.columns[0].cpu().numpy()[used]
+    ones = bool((part.weight[0][torch.from_numpy(used)] == 1).all())
+    return ones and bool((np.bincount(read, minlength=part.structure.inputs) <= 1).all())
+
+
 def pointwise_matrix(factors: Sequence[LinearMap]) -> Tensor | None:
     """The matrix [o, i] between channels that the product of ``factors`` is, but for its norm.
 

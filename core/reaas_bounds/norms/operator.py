@@ -19,7 +19,12 @@ from reaas_bounds.graph.maps import (
     materialize,
 )
 from reaas_bounds.graph.sparse import Sparse
-from reaas_bounds.norms.alike import channel_matrices, pointwise_matrix, within_permutations
+from reaas_bounds.norms.alike import (
+    channel_matrices,
+    embeds,
+    pointwise_matrix,
+    within_permutations,
+)
 from reaas_bounds.norms.circulant import (
     convolution_norm,
     nonnegative_convolution_norm,
@@ -34,6 +39,9 @@ from reaas_bounds.norms.sparse import sparse_norm
 EXACT_SIDE = 2304
 # The larger side of such a matrix, so that it stays under 300 MB.
 EXACT_OTHER_SIDE = 16384
+# What is only put among others, as before a concatenation, is not multiplied out where its smaller
+# side is larger: a DenseNet has thousands of such products, and they win little.
+TINY_SIDE = 256
 # Maps whose own bound is not exact.
 _BOUNDED = (Convolution, TransposedConvolution)
 # Longer products are split: the number of blocks grows with the square of the depth otherwise.
@@ -84,6 +92,8 @@ class OperatorNorms:
             return math.sqrt(proved_limit(blocks)) * (1 + 8 * UNIT)
         sides = sorted(math.prod(s) for s in (maps[0].input_shape, maps[-1].output_shape))
         known = len(factors) == 1 and not isinstance(factors[0], _BOUNDED)
+        if len(maps) > 1 and sides[0] > TINY_SIDE and embeds(maps[0]):
+            return self.of(*maps[1:])
         small = len(maps) <= EXACT_FACTORS and sides[0] <= EXACT_SIDE
         if small and not known and sides[1] <= EXACT_OTHER_SIDE:
             return self._exact(maps, factors)
