@@ -141,7 +141,6 @@ SIGNATURES: dict[str, Signature] = {
     "Split": Signature((13, 18), ("axis", "num_outputs"), (1, 2), MANY),
     "Squeeze": Signature((1, 11, 13, *_TYPES), ("axes",), (1, 2)),
     "Sub": _BINARY,
-    "Swish": Signature((24,), ("alpha",)),
     "Tanh": _ENTRYWISE,
     # The second output, indices, may be named; nothing reads it.
     "TopK": Signature((10, 11, 24), ("axis", "largest", "sorted"), (2, 2), 2),
