@@ -38,7 +38,7 @@ class Surroundings:
         """How far float32 features of images within ``radius`` can lie from the image's own.
 
         Theorem: ``||g(x') - g(x)|| <= L r + 2 e`` with L the network's constant on the ball and e a
-        bound of the float32 error on it. Never falls with the radius.
+        bound of the float32 error on it. Both are made for the ball of this radius.
         """
         region = self.region.within(radius)
         moved = region.constant * radius if radius else 0.0

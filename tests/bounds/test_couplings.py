@@ -20,6 +20,8 @@ from reaas_bounds.graph.coupling import (
     Softmax,
     Standardisation,
 )
+from reaas_bounds.graph.exponential import SOFTSIGN
+from reaas_bounds.graph.smooth import SIGMOID, TANH, Smooth
 from reaas_bounds.rounding import float32_error_at
 from torch import Tensor
 
@@ -165,6 +167,29 @@ def test_a_variance_that_float32_loses_has_no_error_bound() -> None:
     entries = 1e4 + 1e-3 * torch.randn(64, dtype=torch.float64)
     assert function.rounding(Reached.within(entries, 0.0)) == math.inf
     assert math.isfinite(function.rounding(Reached.within(entries - 1e4, 0.0)))
+
+
+def test_sums_that_may_overflow_have_no_error_bound() -> None:
+    function, size = MatrixProduct((1, 2), (2, 1)), 2.0**64
+    large = torch.tensor([[size, -size]], dtype=torch.float64)
+    opposite = torch.tensor([[size], [size]], dtype=torch.float64)
+    reached = Reached.within(large, 0.0), Reached.within(opposite, 0.0)
+    assert float(function.value(large[None], opposite[None])) == 0
+    assert function.rounding(*reached) == math.inf
+
+
+@pytest.mark.parametrize("function", [SIGMOID, TANH, SOFTSIGN])
+def test_no_value_of_a_bounded_activation_is_beyond_its_limits(function: Smooth) -> None:
+    onnx = Draft((1, 1, 1), 0)
+    onnx.op(function.name)
+    onnx.op("Flatten")
+    network = load_network(onnx.finish())
+    region = Region.around(network, torch.zeros(1, 1, 1, 1, dtype=torch.float64), 1e30)
+    reached = region.reached(1)
+    values = function.value(torch.tensor([-1e30, -1e9, 1e9, 1e30], dtype=torch.float64))
+    assert float(reached.lower) <= float(values.min())
+    assert float(reached.upper) >= float(values.max())
+    assert float(reached.sizes) <= 1.001
 
 
 @pytest.mark.parametrize("name", [*COUPLED, *ACTIVATIONS, "conv_transpose"])

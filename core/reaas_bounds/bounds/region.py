@@ -20,8 +20,9 @@ from reaas_bounds.graph.network import Network
 from reaas_bounds.graph.nodes import Activation, Joint, Node
 from reaas_bounds.graph.smooth import SLACK, Smooth
 
-# An activation whose values out there are no larger than that is bounded.
-_FAR, _BOUNDED = 1e6, 1e3
+# An activation whose values out there are no larger than that is bounded; how much further they
+# get beyond is less than the slack of values out there, 1e-5.
+_FAR, _BOUNDED = 1e9, 1e3
 # Values that the services take (``accepted_range`` of a manifest): the constants that a manifest
 # publishes hold for images with all pixels in this range, and no others are ever encoded.
 ACCEPTED = (-16.0, 16.0)

@@ -12,6 +12,8 @@ from reaas_bounds.graph.coupling.reached import RELATIVE, Reached
 from reaas_bounds.graph.window import Shape
 
 UNIT_32 = 2.0**-24
+# Sums stay below half of the largest float32 number.
+_LARGEST = 2.0**126
 # One product may vanish below the smallest float32 number, or below the smallest normal one.
 UNDERFLOW = 2.0**-126
 
@@ -99,6 +101,8 @@ class MatrixProduct(Coupling):
     def rounding(self, *inputs: Reached) -> float:
         """Sums of ``terms`` products, in any order: ``gamma |a| |b|``."""
         a, b = inputs
+        if not a.length * b.length < _LARGEST:
+            return math.inf  # a sum on the way may overflow
         unit = (self.terms + 4) * UNIT_32
         size = min(_times(_spectral(b.sizes), a.length), _times(_spectral(a.sizes), b.length))
         vanished = 2 * self.terms * UNDERFLOW * math.sqrt(math.prod(self.shape))
