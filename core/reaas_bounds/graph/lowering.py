@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx
 
 from reaas_bounds.errors import BoundsError, InvalidModelError, UnsupportedOperatorError
 from reaas_bounds.graph.builder import GraphBuilder, Lowered
+from reaas_bounds.graph.gating import fused_gates
 from reaas_bounds.graph.gelu import fused_gelu
+from reaas_bounds.graph.nodes import Graph
 from reaas_bounds.graph.onnx_file import label, parse
 from reaas_bounds.graph.operators import OPERATORS
 from reaas_bounds.graph.signatures import check_node, opset_of
+from reaas_bounds.graph.values import Values
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """Every value of an ONNX file that the engine has: its name, and the node of ``graph`` it is.
+
+    ``graph`` holds what the file's output does not need as well.
+    """
+
+    graph: Graph
+    index: dict[str, int]
 
 
 def lower(data: bytes) -> Lowered:
@@ -20,20 +36,28 @@ def lower(data: bytes) -> Lowered:
         UnsupportedOperatorError: an operator, or an option of one, that has no bound here.
     """
     try:
-        return _lowered(data)
+        proto, builder = _built(data)
+        return builder.finish(proto.output[0])
     except UnicodeDecodeError as error:
         raise InvalidModelError("the file holds a name or text that is not UTF-8") from error
 
 
-def _lowered(data: bytes) -> Lowered:
+def traced(data: bytes) -> Traced:
+    """The values in between of a file that ``lower`` takes: for finding where two engines part."""
+    _, builder = _built(data)
+    return Traced(Graph(tuple(builder.nodes)), dict(builder.index))
+
+
+def _built(data: bytes) -> tuple[onnx.GraphProto, GraphBuilder]:
     model = parse(data)
     opset = opset_of(model)
     for node in model.graph.node:
         check_node(node, opset)
     builder = GraphBuilder(model.graph, opset)
-    for node in fused_gelu(model.graph):
+    nodes = fused_gelu(model.graph.node, Values(model.graph, model.graph.node))
+    for node in fused_gates(nodes, Values(model.graph, nodes)):
         _read(builder, node)
-    return builder.finish(model.graph.output[0])
+    return model.graph, builder
 
 
 def _read(builder: GraphBuilder, node: onnx.NodeProto) -> None:

@@ -22,8 +22,9 @@ from reaas_runtime import (
     prepare_batch,
     stage_timings,
 )
+from reaas_runtime.inference import CUDA, cuda_available
 
-from reaas_encoder.session import CUDA, EncoderSession, cuda_available
+from reaas_encoder.session import EncoderSession
 from reaas_encoder.settings import EncoderSettings
 
 Context = grpc.aio.ServicerContext[Any, Any]

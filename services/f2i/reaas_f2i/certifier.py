@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 import torch
 from reaas_bounds import (
+    ACCEPTED,
     CertifiedConstants,
     InvalidModelError,
     LinearOp,
@@ -25,12 +27,14 @@ from reaas_bounds import (
     certified_constants,
     load_network,
 )
+from reaas_gate import ServedOtherwiseError, check_served
 from reaas_runtime import DomainError, ModelEntry, Reason, resize_matrix
 
 from reaas_f2i.patience import Patience
 from reaas_f2i.targets import Answer, Ball, Margins, Question
 
 Shape = tuple[int, ...]
+_log = structlog.get_logger("reaas.f2i")
 # Constants are recomputed at load; on another processor the last bits of float64 differ, and with
 # them the norms that proofs end at (5e-12 were seen). A tenth of the reserve of 1e-9 that constants
 # are published with: what a client computes from them holds.
@@ -51,7 +55,8 @@ class Certifier:
     """Answers F2IPerturb for one exact encoder. Thread-safe.
 
     Raises DomainError UNSUPPORTED_OPERATOR or MODEL_BROKEN where the ONNX file has no bound, or
-    where the manifest publishes constants that the file does not have: clients rely on them.
+    where the manifest publishes constants that the file does not have, or ONNX Runtime computes
+    other features than the network that is certified: clients rely on them.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Certifier:
         self._check_interface()
         own = self._manifest.input.shape
         self._verify(self.at_shape(own).constants)
+        self._check_served(entry.onnx)
         self._rehearsed = False
         self._warm_up()
 
@@ -131,6 +137,22 @@ class Certifier:
         except InvalidModelError as error:
             raise self._broken(str(error)) from error
 
+    def _check_served(self, onnx: bytes) -> None:
+        """What a certificate speaks of must be what ONNX Runtime serves (see `reaas_gate`)."""
+        try:
+            checked = check_served(onnx, self._network, self._manifest.input.accepted_range)
+        except ServedOtherwiseError as error:
+            raise self._broken(str(error)) from error
+        _log.info(
+            "served as certified",
+            model=self._manifest.name,
+            version=self._manifest.version,
+            runtime=checked.runtime,
+            images=checked.images,
+            batches=checked.batches,
+            worst=round(checked.worst, 5),
+        )
+
     def _check_interface(self) -> None:
         height, width, channels = self._manifest.input.shape
         found = (*self._network.input_shape, self._network.feature_dim)
@@ -139,6 +161,12 @@ class Certifier:
             raise self._broken(
                 f"the graph takes {list(found[:3])} and gives {found[3]} numbers, the manifest "
                 f"says {list(wanted[:3])} and {wanted[3]}"
+            )
+        low, high = self._manifest.input.accepted_range
+        if self._network.coupled and (low < ACCEPTED[0] or high > ACCEPTED[1]):
+            raise self._broken(
+                f"activations are multiplied, so its constants hold for values in "
+                f"{list(ACCEPTED)} only; the manifest accepts {[low, high]}"
             )
 
     def _verify(self, actual: CertifiedConstants) -> None:

@@ -16,6 +16,7 @@ from reaas_bounds import (
 )
 from torch import Tensor
 
+from reaas_pretrain.checked import checked_section
 from reaas_pretrain.evaluate import Judge
 from reaas_pretrain.manifest import certified_section, digest_of, manifest_of, quality_section
 from reaas_pretrain.onnx_graph import run_onnx
@@ -92,6 +93,7 @@ def adopt(
             target,
             digest,
             constants,
+            checked_section(candidate.onnx_bytes, network),
             shape=(height, width, channels),
             feature_dim=network.feature_dim,
             description=description,
@@ -113,8 +115,9 @@ def recertify(version: Path) -> Published:
     digest = digest_of(onnx_bytes)
     if manifest.get("digest") != digest:
         raise PublishError(f"{file} is {digest}, its manifest says {manifest.get('digest')}")
-    constants = certified_constants(Candidate.of(file, onnx_bytes).network)
-    manifest = manifest | {"certified": certified_section(constants)}
+    network = Candidate.of(file, onnx_bytes).network
+    certified = certified_section(certified_constants(network))
+    manifest |= {"certified": certified, "checked": checked_section(onnx_bytes, network)}
     write_version(version, onnx_bytes, manifest)
     return Published(version, manifest)
 

@@ -24,6 +24,7 @@ def manifest_of(
     version: Path,
     digest: str,
     constants: CertifiedConstants,
+    checked: dict[str, Any],
     *,
     shape: tuple[int, int, int],
     feature_dim: int,
@@ -52,6 +53,7 @@ def manifest_of(
         },
         "feature": {"dim": feature_dim},
         "certified": certified_section(constants),
+        "checked": checked,
         "training": training,
         "quality": quality,
     }
