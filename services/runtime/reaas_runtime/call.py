@@ -38,6 +38,10 @@ class Call:
     """What the current message cost; set by `charge`, settled when its reply is sent."""
     held_bytes: int = 0
     """Bytes of the current message, for as long as it is in memory."""
+    caller: str = ""
+    """Whom the rate of calls is counted for: its key, or where it comes from."""
+    messages: int = 0
+    """Messages so far."""
     why: str | None = None
     """Why the call was refused, for the log."""
     totals: dict[str, int] = field(

@@ -18,8 +18,9 @@ from google.protobuf.message import DecodeError, Message
 
 from reaas_runtime.call import PHASES, SCHEMES, Call, enter_call, read_choice, read_draws
 from reaas_runtime.errors import DomainError, Reason
-from reaas_runtime.identity import ApiKeys
+from reaas_runtime.identity import ANONYMOUS, ApiKeys
 from reaas_runtime.metering import FRAME_BYTES, Meter, RpcName
+from reaas_runtime.pace import CallLimiter, key_caller, peer_caller
 from reaas_runtime.quota import Quotas, parse_limits
 from reaas_runtime.settings import ServerSettings
 from reaas_runtime.status import abort, code_of
@@ -30,6 +31,17 @@ OPEN_SERVICES = frozenset(
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
+    }
+)
+
+# Refusals that say nothing against the caller, or that have been counted.
+_NOT_ITS_FAULT = frozenset(
+    {
+        Reason.TOO_MANY_CALLS,
+        Reason.QUEUE_FULL,
+        Reason.NOT_READY,
+        Reason.DRAINING,
+        Reason.DEADLINE_TOO_SHORT,
     }
 )
 
@@ -48,6 +60,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._meter = meter
         self._settings = settings
         self.quotas = Quotas(parse_limits(settings.default_limits, "default_limits"))
+        self.limiter = CallLimiter(settings.max_calls_per_s, settings.max_refusals_per_s)
         self._held_bytes = 0
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -122,6 +135,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise DomainError(
                 Reason.DRAINING, "the service is shutting down: ask again", retry_after_s=1.0
             )
+        call.messages += 1
+        if call.messages > 1:
+            self.limiter.enter(call.caller)
+            self._check_key(call, context)
         self._hold(call, size)
         remaining = context.time_remaining()
         seconds = self._settings.default_deadline_s if remaining is None else remaining
@@ -173,6 +190,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         except DomainError as error:
             code, call.why = code_of(error), error.message
             self._meter.refused(error.reason)
+            if error.reason not in _NOT_ITS_FAULT:
+                self.limiter.refused(call.caller)
             await abort(context, error)
         except (asyncio.CancelledError, GeneratorExit):
             code = _why_cancelled(context)
@@ -186,12 +205,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _identify(self, call: Call, context: Context) -> None:
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-        call.client_id = self.keys.authenticate(metadata.get("authorization"))
+        call.caller = peer_caller(context.peer())
+        try:
+            call.client_id = self.keys.authenticate(metadata.get("authorization"))
+            if call.client_id != ANONYMOUS:
+                call.caller = key_caller(call.client_id)
+        finally:  # a wrong key counts for where it comes from
+            self.limiter.enter(call.caller)
         call.roles = self.keys.roles_of(call.client_id)
         call.scheme = read_choice(metadata, "x-reaas-scheme", SCHEMES)
         call.phase = read_choice(metadata, "x-reaas-phase", PHASES)
         call.draws = read_draws(metadata)
         call.quotas = self.quotas
+
+    def _check_key(self, call: Call, context: Context) -> None:
+        """A stream ends with its key. Raises DomainError UNAUTHENTICATED."""
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        call.client_id = self.keys.authenticate(metadata.get("authorization"))
+        call.roles = self.keys.roles_of(call.client_id)
 
     def _enter(self, rpc: RpcName) -> None:
         self._in_flight += 1

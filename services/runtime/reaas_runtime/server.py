@@ -18,6 +18,7 @@ from reaas_runtime.facts import show_facts
 from reaas_runtime.health import Health
 from reaas_runtime.identity import ApiKeys
 from reaas_runtime.interceptor import CallInterceptor
+from reaas_runtime.key_watch import KeyWatch
 from reaas_runtime.metering import Meter
 from reaas_runtime.servicer import Servicer
 from reaas_runtime.settings import ServerSettings
@@ -51,6 +52,8 @@ class RunningServer(Generic[S]):
         self.health = Health(servicer.descriptor.full_name, settings)
         self._metrics: WSGIServer | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._key_watch: KeyWatch | None = None
+        self._serving = False
 
     @property
     def address(self) -> str:
@@ -73,11 +76,12 @@ class RunningServer(Generic[S]):
         await self.servicer.start()
         await self._server.start()
         self._watcher = asyncio.create_task(self._watch_models())
+        self._key_watch = self._watch_keys()
         _log.info("listening", service=name, address=self.address, metrics_port=self.metrics_port)
 
     async def wait_ready(self) -> None:
-        """Return when the service can answer."""
-        while not self.servicer.usable:
+        """Return when the service can answer, and says so."""
+        while not self._serving:
             await asyncio.sleep(0.01)
 
     async def drain(self, drain_seconds: float | None = None) -> None:
@@ -103,6 +107,8 @@ class RunningServer(Generic[S]):
         """Cut off what still runs, then free ports, workers and models."""
         await self._server.stop(None)
         await self.health.close()
+        if self._key_watch is not None:
+            self._key_watch.close()
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait({self._watcher})
@@ -112,22 +118,32 @@ class RunningServer(Generic[S]):
         self.servicer.close()
 
     async def _watch_models(self) -> None:
-        """Look for models and keys again and again; a failure is logged and tried again."""
+        """Look for models again and again; a failure is logged and tried again."""
         while True:
             try:
                 await asyncio.to_thread(self.servicer.refresh)
             except Exception:
                 _log.exception("models could not be looked for")
-            await self.health.report(serving=self.servicer.usable)
-            await asyncio.sleep(self.settings.model_poll_s)
-            self._reload_keys()
+            usable = self.servicer.usable
+            await self.health.report(serving=usable)
+            self._serving = usable
+            await self.servicer.changed(self.settings.model_poll_s)
 
-    def _reload_keys(self) -> None:
-        """Take over the key file; a faulty one is logged, and the keys stay as they are."""
-        try:
-            self._take_keys(load_keys(self.settings))
-        except ConfigurationError as error:
-            _log.error("API keys not taken over", why=str(error))
+    def _watch_keys(self) -> KeyWatch | None:
+        """Looks at the key file from now on; None where there is none."""
+        file, loop = self.settings.api_keys_file, asyncio.get_running_loop()
+        if file is None:
+            return None
+        watch = KeyWatch(
+            file,
+            self._interceptor.keys,
+            lambda keys: loop.call_soon_threadsafe(self._take_keys, keys),
+            poll_s=self.settings.keys_poll_s,
+            allow_anonymous=self.settings.allow_anonymous,
+        )
+        self.meter.watch_keys(watch.stale_seconds)
+        watch.start()
+        return watch
 
     def _take_keys(self, keys: ApiKeys) -> None:
         self._interceptor.keys = keys

@@ -47,15 +47,23 @@ class ServerSettings(BaseSettings):
     models_dir: Path = Path("models")
     """Model repository: <name>/<version>/{model.onnx,manifest.json}."""
     model_poll_s: PositiveFloat = 5.0
-    """Seconds between looks for new models and keys. Publishing is rare and a look is cheap."""
+    """Seconds between looks for new models. Publishing is rare and a look is cheap."""
 
     api_keys_file: Path | None = None
     """File with one 'client_id: sha256 of the API key' a line (python -m reaas_runtime.keys)."""
+    keys_poll_s: PositiveFloat = 1.0
+    """Seconds between looks at the key file. A key that is taken out of it is refused after two."""
     allow_anonymous: bool = False
     """Answer callers without an API key, metered as 'anonymous'. Off: queries cost money."""
     default_limits: tuple[str, ...] = ()
     """Queries that each client without limits of its own may ask of this replica, anonymous ones
     together, for example ["100/second","1000000/day"]. None by default: what is paid, is served."""
+    max_calls_per_s: PositiveFloat = 2000.0
+    """Calls (messages of streams) a second of one key, or of one address without a key: more than
+    one replica answers. Five seconds' worth may come at once."""
+    max_refusals_per_s: PositiveFloat = 50.0
+    """The same for calls that are refused for what they are: a caller that is wrong so often does
+    not look at the answers. Each takes as much of max_calls_per_s as leaves this many."""
     max_metered_clients: PositiveInt = 200
     """Clients with metrics of their own; later ones in the key file share 'other'. Each client is
     a set of time series, and Prometheus suffers from many thousands."""
@@ -121,6 +129,11 @@ class ServiceSettings(ServerSettings):
     """Most inputs in one message: 3 MB of 32x32x3 uint8, a fraction of a second of work."""
     max_pending_inputs: PositiveInt = 4096
     """Most inputs waiting or in work; beyond, callers are told to come back later."""
+    model_load_s: PositiveFloat = 300.0
+    """Longest time for a version to load; then it counts as broken. Certified constants of the
+    largest encoders take minutes."""
+    max_model_bytes: PositiveInt = 1024 * MIB
+    """Most bytes of a model.onnx: the largest encoders that a CPU serves have a few hundred MB."""
     workers: NonNegativeInt = 0
     """Worker threads; 0: as many as the cgroup grants CPUs (not as the host has)."""
 
