@@ -19,8 +19,8 @@ from reaas_runtime.key_file import KeyEntry, KeyFile, parse_key_file, read_bytes
 
 # The same complaint is made again after this time, so that a log that was cut off still has it.
 _REPEAT_S = 300.0
-# A client's key goes when it is missing in so many looks, the same file or not: an editor that
-# empties the file before it writes it locks nobody out.
+# A file that is empty or has faults may be half-written: what is missing there goes when it is
+# missing in so many looks. An editor that empties the file before it writes it locks nobody out.
 _LOOKS = 2
 _SHOWN = 5
 
@@ -107,6 +107,8 @@ class KeyWatch:
             return True
         if any(entry.hash == other.hash for other in found.entries.values()):
             return False  # another client has the key now
+        if found.entries and not found.faults:
+            return False
         self._missing[client] = self._missing.get(client, 0) + 1
         return self._missing[client] < _LOOKS
 
