@@ -13,6 +13,7 @@ from reaas_bounds.constants import CertifiedConstants, certified_constants
 from reaas_bounds.device import prepare_device
 from reaas_bounds.errors import (
     BoundsError,
+    CalledOffError,
     DeviceError,
     InvalidModelError,
     InvalidQueryError,
@@ -25,6 +26,7 @@ from reaas_bounds.graph import (
     SeparableResize,
     load_network,
 )
+from reaas_bounds.interruption import interruptible
 from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptions
 from reaas_bounds.margins import certify_margins
 from reaas_bounds.query import CertifiedRadius, Method, SearchOptions
@@ -32,6 +34,7 @@ from reaas_bounds.search import certify_ball
 
 __all__ = [
     "BoundsError",
+    "CalledOffError",
     "CertifiedConstants",
     "CertifiedMargin",
     "CertifiedRadius",
@@ -50,6 +53,7 @@ __all__ = [
     "certified_constants",
     "certify_ball",
     "certify_margins",
+    "interruptible",
     "load_network",
     "prepare_device",
 ]

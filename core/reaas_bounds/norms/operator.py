@@ -18,6 +18,7 @@ from reaas_bounds.graph.maps import (
     materialize,
 )
 from reaas_bounds.graph.sparse import Sparse
+from reaas_bounds.interruption import checkpoint
 from reaas_bounds.norms.circulant import convolution_norm, nonnegative_convolution_norm
 from reaas_bounds.norms.gram import row_gram
 from reaas_bounds.norms.matrix import gamma, gram_norm, matrix_norm
@@ -52,6 +53,7 @@ class OperatorNorms:
         """
         maps = tuple(linear.origin for linear in maps)
         if maps not in self._known:
+            checkpoint()
             self._known[maps] = self._bound(maps)
         return self._known[maps]
 

@@ -174,9 +174,7 @@ class ModelRepository(Generic[M]):
         kept, why = key in self._served, error.message
         if self._said.get(key) != why:  # it is tried again and again
             self._said[key] = why
-            _log.error(
-                "model refused", model=key[0], version=key[1], why=why, old_one_served=kept
-            )
+            _log.error("model refused", model=key[0], version=key[1], why=why, old_one_served=kept)
         if not kept:
             self._broken = {**self._broken, key: error}
             self.changes += 1
