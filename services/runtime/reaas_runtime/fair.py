@@ -6,7 +6,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
+
+
+class Lane(IntEnum):
+    """How long a job takes, about. Some threads take no longer ones: see `WorkerPool`."""
+
+    QUICK = 0
+    """A tenth of a second at most."""
+    SHORT = 1
+    """A second or two."""
+    LONG = 2
+    """Nobody knows."""
 
 
 @dataclass(eq=False)
@@ -14,29 +26,35 @@ class Job:
     """Work for one thread, and what is expected of it.
 
     `cost` in seconds of a worker and `memory` in bytes are estimates; what a job really took is
-    what its client has had. `cheap` jobs may pass dear ones.
+    what its client has had.
     """
 
     client: str
     run: Callable[[], Any]
     cost: float
     memory: int
-    cheap: bool
+    lane: Lane
     future: Future[Any] = field(default_factory=Future)
 
 
 @dataclass(eq=False)
 class _Share:
-    """What a client has had, in seconds of work, and what waits: cheap jobs and dear ones."""
+    """What a client has had, in seconds of work, and what waits, by lane."""
 
     used: float
-    cheap: deque[Job] = field(default_factory=deque)
-    dear: deque[Job] = field(default_factory=deque)
+    waiting: dict[Lane, deque[Job]] = field(
+        default_factory=lambda: {lane: deque() for lane in Lane}
+    )
     running: int = 0
 
     @property
     def idle(self) -> bool:
-        return not (self.cheap or self.dear or self.running)
+        return not (self.running or any(self.waiting.values()))
+
+    def first(self, longest: Lane) -> Job | None:
+        """Its next job up to lane `longest`: quick ones before long ones."""
+        queues = (self.waiting[lane] for lane in Lane if lane <= longest)
+        return next((queue[0] for queue in queues if queue), None)
 
 
 class FairQueue:
@@ -47,8 +65,8 @@ class FairQueue:
     only order what waits: when a job ends, what it really took is counted. Not thread-safe.
 
     Jobs run side by side only while their memory fits into `memory` bytes; one that alone exceeds
-    it runs alone. The fairest client's dear job is waited for, else small ones of others would keep
-    it out for good; cheap jobs pass.
+    it runs alone. The fairest client's long job is waited for, else small ones of others would keep
+    it out for good; shorter jobs pass.
     """
 
     def __init__(self, memory: float = float("inf")) -> None:
@@ -64,21 +82,18 @@ class FairQueue:
             share = self._shares[job.client] = _Share(self._now)
         elif share.idle:
             share.used = max(share.used, self._now)
-        (share.cheap if job.cheap else share.dear).append(job)
+        share.waiting[job.lane].append(job)
 
-    def pop(self, *, cheap_only: bool = False) -> Job | None:
-        """The next job to run, if there is one that may; `ended` has to follow."""
-        if cheap_only:
-            waiting = [s for s in self._shares.values() if s.cheap and self._fits(s.cheap[0])]
-        else:
-            waiting = [s for s in self._shares.values() if s.cheap or s.dear]
-        if not waiting:
+    def pop(self, longest: Lane = Lane.LONG) -> Job | None:
+        """The next job up to lane `longest` that may run, if any; `ended` has to follow."""
+        firsts = [(share, share.first(longest)) for share in self._shares.values()]
+        found = [(share, job) for share, job in firsts if job is not None and self._waited_for(job)]
+        if not found:
             return None
-        share = min(waiting, key=lambda s: s.used)
-        queue = share.cheap or share.dear
-        if not self._fits(queue[0]):
+        share, job = min(found, key=lambda pair: pair[0].used)
+        if not self._fits(job):
             return None
-        job = queue.popleft()
+        share.waiting[job.lane].popleft()
         self._now = max(self._now, share.used)
         share.used += job.cost
         share.running += 1
@@ -96,17 +111,19 @@ class FairQueue:
     def discard(self, job: Job) -> None:
         """A job need not run; does nothing where it is not waiting."""
         share = self._shares.get(job.client)
-        queue = None if share is None else (share.cheap if job.cheap else share.dear)
-        if queue is not None and job in queue:
-            queue.remove(job)
+        if share is not None and job in share.waiting[job.lane]:
+            share.waiting[job.lane].remove(job)
         self._forget_idle()
 
     def drop_all(self) -> Iterator[Job]:
         """Every job that waits; none waits afterwards."""
         for share in self._shares.values():
-            yield from (*share.cheap, *share.dear)
-            share.cheap.clear()
-            share.dear.clear()
+            for queue in share.waiting.values():
+                yield from queue
+                queue.clear()
+
+    def _waited_for(self, job: Job) -> bool:
+        return job.lane is Lane.LONG or self._fits(job)
 
     def _fits(self, job: Job) -> bool:
         return self._taken == 0 or self._taken + job.memory <= self._memory

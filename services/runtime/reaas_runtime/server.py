@@ -134,10 +134,14 @@ class RunningServer(Generic[S]):
         file, loop = self.settings.api_keys_file, asyncio.get_running_loop()
         if file is None:
             return None
+
+        def take(keys: ApiKeys) -> None:
+            loop.call_soon_threadsafe(self._take_keys, keys)
+
         watch = KeyWatch(
             file,
             self._interceptor.keys,
-            lambda keys: loop.call_soon_threadsafe(self._take_keys, keys),
+            take,
             poll_s=self.settings.keys_poll_s,
             allow_anonymous=self.settings.allow_anonymous,
         )

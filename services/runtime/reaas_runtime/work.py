@@ -13,10 +13,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from reaas_runtime.errors import DomainError, Reason
-from reaas_runtime.fair import FairQueue, Job
+from reaas_runtime.fair import FairQueue, Job, Lane
 
 T = TypeVar("T")
 Stop = Callable[[], bool]
@@ -41,11 +41,11 @@ class Done(Generic[T]):
 
 @dataclass(frozen=True)
 class Effort:
-    """What one job is expected to take: seconds of a worker, bytes; `cheap` ones pass others."""
+    """What one job is expected to take: seconds of a worker, bytes."""
 
     seconds: float = 0.01
     memory: int = 0
-    cheap: bool = True
+    lane: Lane = Lane.QUICK
 
 
 @dataclass(eq=False)
@@ -54,12 +54,13 @@ class _Room:
 
     client: str
     inputs: int
-    running: set[Future[object]] = field(default_factory=set)
+    running: set[Future[Any]] = field(default_factory=set)
     left: bool = False
 
 
 def stop_asked() -> bool:
-    """Inside a job: whether it should end, since its caller has gone or its pool closes."""
+    """Inside a job: whether it should end with what it has: its caller has gone, or the service
+    shuts down."""
     asked = _stop.get(None)
     return asked is not None and asked()
 
@@ -68,10 +69,12 @@ class WorkerPool:
     """Threads for what would block the event loop.
 
     `admit` bounds the inputs in the house, `run` executes one job. Clients take turns by what
-    their jobs cost (`FairQueue`); `express` threads more take cheap jobs only, so that these never
-    wait for a dear one to end. A job whose caller has gone, or whose deadline has passed while it
-    waited, is skipped and reported to `on_skip`; one that has begun is asked to stop
-    (`stop_asked`), and its room is held until its thread is free. Use from one event loop.
+    their jobs cost (`FairQueue`). With `lanes` there are two threads more, one for `Lane.QUICK`
+    alone and one that takes `Lane.SHORT` too: these never wait for a longer one to end.
+
+    A job whose caller has gone, or whose deadline has passed while it waited, is skipped and
+    reported to `on_skip`; one that has begun is asked to stop (`stop_asked`), and its room is held
+    until its thread is free. Use from one event loop.
 
     Threads are daemons: one that is stuck outside of Python does not keep the process.
     """
@@ -82,7 +85,7 @@ class WorkerPool:
         max_pending: int,
         on_skip: Callable[[str], None] = lambda why: None,
         *,
-        express: int = 0,
+        lanes: bool = False,
         memory: float = float("inf"),
     ) -> None:
         self.workers = workers
@@ -96,11 +99,10 @@ class WorkerPool:
         self._queue = FairQueue(memory)
         self._changed = threading.Condition()
         self._closed = False
-        for index in range(workers + express):
-            cheap_only = index >= workers
-            threading.Thread(
-                target=self._work, args=(cheap_only,), name=f"worker_{index}", daemon=True
-            ).start()
+        threads = [Lane.LONG] * workers + ([Lane.QUICK, Lane.SHORT] if lanes else [])
+        for index, lane in enumerate(threads):
+            name = f"worker_{index}"
+            threading.Thread(target=self._work, args=(lane,), name=name, daemon=True).start()
 
     @contextmanager
     def admit(self, inputs: int, client: str = "") -> Iterator[None]:
@@ -183,6 +185,10 @@ class WorkerPool:
         for job in dropped:
             job.future.cancel()
 
+    @property
+    def _ending(self) -> bool:
+        return self._closed or time.monotonic() >= self.ends_at
+
     def _check_room(self, inputs: int, client: str) -> None:
         free, own = self.max_pending - self.pending, self._held[client]
         if inputs > free:
@@ -213,11 +219,11 @@ class WorkerPool:
             return
         loop = asyncio.get_running_loop()
 
-        def free(future: Future[object]) -> None:
+        def free(future: Future[Any]) -> None:
             room.running.discard(future)
             self._give_back(room)
 
-        def ended(future: Future[object]) -> None:
+        def ended(future: Future[Any]) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(free, future)
 
@@ -247,11 +253,11 @@ class WorkerPool:
 
         def timed() -> Done[T]:
             begun = time.monotonic()
-            context.run(_stop.set, lambda: stopped.is_set() or self._closed)
+            context.run(_stop.set, lambda: stopped.is_set() or self._ending)
             value = context.run(job)
             return Done(value, begun - queued, time.monotonic() - begun)
 
-        work = Job(client, timed, effort.seconds, effort.memory, effort.cheap)
+        work = Job(client, timed, effort.seconds, effort.memory, effort.lane)
 
         def report(future: Future[Done[T]]) -> None:
             if future.cancelled():
@@ -270,9 +276,9 @@ class WorkerPool:
             work.future.cancel()
         return work.future
 
-    def _work(self, cheap_only: bool) -> None:
+    def _work(self, longest: Lane) -> None:
         """A worker thread: the next job, again and again."""
-        while (job := self._next(cheap_only)) is not None:
+        while (job := self._next(longest)) is not None:
             begun = time.monotonic()
             # A future that was cancelled in this very moment need not run.
             if job.future.set_running_or_notify_cancel():
@@ -282,11 +288,11 @@ class WorkerPool:
                 self._changed.notify_all()
             del job  # while the thread waits, nobody needs its images
 
-    def _next(self, cheap_only: bool) -> Job | None:
+    def _next(self, longest: Lane) -> Job | None:
         """Waits for a job that may run; None: the pool is closed."""
         with self._changed:
             while not self._closed:
-                job = self._queue.pop(cheap_only=cheap_only)
+                job = self._queue.pop(longest)
                 if job is not None:
                     return job
                 self._changed.wait()
