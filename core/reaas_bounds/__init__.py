@@ -9,6 +9,7 @@ Every radius is L2 on images in [0,1] units; every bound is deterministic and in
 included.
 """
 
+from reaas_bounds.condensed import condensed
 from reaas_bounds.constants import CertifiedConstants, certified_constants
 from reaas_bounds.device import prepare_device
 from reaas_bounds.errors import (
@@ -53,6 +54,7 @@ __all__ = [
     "certified_constants",
     "certify_ball",
     "certify_margins",
+    "condensed",
     "interruptible",
     "load_network",
     "prepare_device",

@@ -163,9 +163,10 @@ class _Search:
     def _widen(self, limits: Limits) -> None:
         """The local bound of the ball."""
         point, search = limits.margins.point, self.options.search
+        network, image = point.asked
         within = torch.tensor([limits.margins.within], dtype=torch.float64)
         (found,) = certify_ball(
-            point.network, point.constants, point.x.cpu(), within, Method.LOCAL, search, self.stop
+            network, point.constants, image, within, Method.LOCAL, search, self.stop
         )
         self.steps += found.steps
         self.finished = self.finished and found.converged

@@ -79,6 +79,8 @@ def certify_ball(
             feature_radii = radii_before(network, inputs, feature_radii)
             network, constants = network.before, constants.undivided
         pairs = Pairs.of(network, constants, inputs, feature_radii)
+        if method is not Method.LIPSCHITZ:
+            pairs = pairs.condensed()
     if method is Method.LOCAL:
         return certify_locally(pairs, options, stop)
     singles = [pairs.select([index]) for index in range(len(inputs))]

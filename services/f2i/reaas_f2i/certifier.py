@@ -20,6 +20,7 @@ from reaas_bounds import (
     SeparableResize,
     UnsupportedOperatorError,
     certified_constants,
+    condensed,
     interruptible,
     load_network,
 )
@@ -88,6 +89,7 @@ class Certifier:
     def prepare(self, shape: Shape, client: str) -> None:
         """Make ready for images of `shape` what every question about them needs: seconds."""
         encoder = self.sizes.at(shape, client)
+        condensed(encoder.network)
         image = torch.zeros(1, shape[2], *shape[:2], dtype=torch.float64)
         Ball(np.ones(1), Method.LIPSCHITZ, SearchOptions()).certify(
             encoder.network, encoder.constants, image, lambda: False

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from reaas_bounds import MarginMethod, Method, Network
-from reaas_runtime import Effort, Lane
+from reaas_bounds import MarginMethod, Method, Network, condensed
+from reaas_runtime import DomainError, Effort, Lane, Reason
 
 from reaas_f2i.sizes import SizedEncoder
-from reaas_f2i.targets import Question
+from reaas_f2i.targets import Ball, Question
 
 _CLOSED = (Method.LIPSCHITZ, MarginMethod.LIPSCHITZ)
 _INTERVALS = (Method.IBP, MarginMethod.IBP)
+_ENVELOPES = (Method.LOCAL, MarginMethod.ENVELOPE)
 # Of a search about which nothing is known yet: seconds of a step, and steps. What it really took
 # is counted afterwards.
 _STEP_S, _STEPS = 0.5, 4
@@ -20,34 +22,64 @@ _SECONDS_PER_ENTRY = 3e-8
 _LEAST_S = 0.005
 # Below it a job is quick: others may wait for it without noticing.
 QUICK_S = 0.1
-# Bytes of a float64, and how many arrays of the largest kind a bound holds at once. Measured as
-# the peak of one image (tests/f2i/test_effort.py), with room.
+# Bytes of a float64, and how many arrays of the largest kind each bound holds at once: measured as
+# the peak of one image (decision 0018), with room.
 _FLOAT64 = 8
-_ROW_COPIES = 12
-_ENTRY_COPIES = 24
 _ROWS_AT_ONCE = 512
+_CROWN_COPIES, _ENVELOPE_COPIES = 12, 4
+_IMAGE_COPIES, _CLOSED_COPIES = 24, 3
 
 
 def effort_of(question: Question, encoder: SizedEncoder) -> Effort:
     """Of one job of `question`."""
     method, images = question.target.method, len(question.images)
-    network = encoder.network
-    entries = sum(math.prod(node.shape) for node in network.folded.nodes)
-    memory = images * entries * _ENTRY_COPIES * _FLOAT64
+    sizes = _sizes(encoder.network)
     if method in _CLOSED:
-        seconds = _LEAST_S + images * entries * _SECONDS_PER_ENTRY
-        return Effort(seconds, memory, Lane.QUICK if seconds <= QUICK_S else Lane.SHORT)
+        entries = images * (sum(sizes) + question.images[0].size)
+        seconds, memory = _LEAST_S + entries * _SECONDS_PER_ENTRY, entries * _CLOSED_COPIES
+        lane = Lane.QUICK if seconds <= QUICK_S else Lane.SHORT
+        return Effort(seconds, memory * _FLOAT64, lane)
     step = encoder.step_seconds.get(question.target.slowest, _STEP_S)
+    memory = images * sum(sizes) * _IMAGE_COPIES
     if method in _INTERVALS:
-        return Effort(images * step, memory, Lane.SHORT)
-    rows = min(question.target.rows or network.feature_dim, _ROWS_AT_ONCE)
-    memory += rows * _widest(network) * _ROW_COPIES * _FLOAT64
-    return Effort(images * step * _STEPS, memory, Lane.LONG)
+        return Effort(images * step, memory * _FLOAT64, Lane.SHORT)
+    rows = min(question.target.rows or encoder.network.feature_dim, _ROWS_AT_ONCE)
+    copies = _ENVELOPE_COPIES if method in _ENVELOPES else _CROWN_COPIES
+    memory += rows * max(sizes) * copies
+    return Effort(images * step * _STEPS, memory * _FLOAT64, Lane.LONG)
+
+
+def within_memory(question: Question, encoder: SizedEncoder, budget: float) -> Question:
+    """`question` (one job) if its bound fits into `budget` bytes; AUTO becomes what does.
+
+    Raises DomainError BATCH_TOO_LARGE where the method asked for does not.
+    """
+    if effort_of(question, encoder).memory <= budget:
+        return question
+    target = question.target
+    if target.method in (Method.AUTO, MarginMethod.AUTO):
+        if isinstance(target, Ball):
+            less = replace(question, target=replace(target, method=Method.LOCAL))
+        else:
+            less = replace(question, target=replace(target, method=MarginMethod.ENVELOPE))
+        if effort_of(less, encoder).memory <= budget:
+            return less
+    height, width = question.images.shape[1:3]
+    needs = effort_of(question, encoder).memory
+    raise DomainError(
+        Reason.BATCH_TOO_LARGE,
+        f"method {target.method.name} takes about {needs >> 20} MiB for one image of "
+        f"{height}x{width} here, the service has {int(budget) >> 20}: ask for LIPSCHITZ, or with "
+        "fewer rows",
+        field="method",
+        got=f"{needs >> 20} MiB",
+        limit=f"{int(budget) >> 20} MiB",
+    )
 
 
 def building_effort(pixels: int) -> Effort:
     """Of the constants of a new image size with so many numbers."""
-    return Effort(1.0, pixels * _ENTRY_COPIES * _FLOAT64 * 2, Lane.SHORT)
+    return Effort(1.0, pixels * _IMAGE_COPIES * _FLOAT64, Lane.SHORT)
 
 
 def decoding_effort(size: int) -> Effort:
@@ -56,5 +88,8 @@ def decoding_effort(size: int) -> Effort:
     return Effort(seconds, 8 * size, Lane.QUICK if seconds <= QUICK_S else Lane.SHORT)
 
 
-def _widest(network: Network) -> int:
-    return max(math.prod(node.shape) for node in network.folded.nodes)
+def _sizes(network: Network) -> list[int]:
+    """Entries of every activation that rows are pulled back through."""
+    small = condensed(network)
+    graph = (small.network if small else network).folded
+    return [math.prod(node.shape) for node in graph.nodes]

@@ -11,7 +11,7 @@ from functools import partial
 from reaas_runtime import Call, DomainError, Done, Effort, Reason, WorkerPool
 
 from reaas_f2i.certifier import Certifier
-from reaas_f2i.effort import building_effort, effort_of
+from reaas_f2i.effort import building_effort, effort_of, within_memory
 from reaas_f2i.patience import reserve
 from reaas_f2i.sizes import Shape, SizedEncoder
 from reaas_f2i.targets import Answer, Question
@@ -85,6 +85,7 @@ async def answer_in_parts(
     count = len(question.images)
     step = question.target.images_per_job(together)
     parts = [question.part(slice(start, start + step)) for start in range(0, count, step)]
+    parts = [within_memory(part, encoder, pool.memory) for part in parts]
     left = [math.ceil((len(parts) - index) / pool.workers) for index in range(len(parts))]
     tasks = [
         asyncio.create_task(_answer(pool, certifier, encoder, part, call, rounds))

@@ -90,6 +90,7 @@ class WorkerPool:
     ) -> None:
         self.workers = workers
         self.max_pending = max_pending
+        self.memory = memory
         self.pending = 0
         self.ends_at = float("inf")
         """`time.monotonic()` seconds by which work should be done: the service is shutting down."""
