@@ -16,16 +16,19 @@ from reaas_runtime.repository import ModelEntry, ModelRepository, Served, digest
 from reaas_runtime.server import RunningServer, start_server
 from reaas_runtime.servicer import ModelServicer, Servicer, answer_each, stage_timings, to_duration
 from reaas_runtime.settings import ServerSettings, ServiceSettings
+from reaas_runtime.supervision import Background, Lost
 from reaas_runtime.work import Done, WorkerPool
 
 __all__ = [
     "FRAME_BYTES",
+    "Background",
     "Call",
     "ConfigurationError",
     "Cost",
     "DomainError",
     "Done",
     "InputSpec",
+    "Lost",
     "Manifest",
     "Meter",
     "ModelEntry",

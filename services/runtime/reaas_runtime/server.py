@@ -21,11 +21,15 @@ from reaas_runtime.interceptor import CallInterceptor
 from reaas_runtime.metering import Meter
 from reaas_runtime.servicer import Servicer
 from reaas_runtime.settings import ServerSettings
+from reaas_runtime.supervision import Background
 
 S = TypeVar("S", bound=Servicer)
 Register = Callable[[Any, grpc.aio.Server], None]
 # A call may outlive its connection's age by this much: longer than any sensible deadline.
 _CONNECTION_GRACE_S = 3600
+
+# How long one wait for the server's end takes; the end itself is noticed at once.
+_LOOK_S = 60.0
 
 # Handlers are done before their replies are on the wire.
 _FLUSH_S = 1.0
@@ -40,6 +44,7 @@ class RunningServer(Generic[S]):
         self.settings = settings
         self.servicer = servicer
         self.meter = meter
+        self.background = servicer.background = Background()
         self.port = 0
         self.metrics_port = 0
         self._interceptor = CallInterceptor(keys, meter, settings)
@@ -50,7 +55,6 @@ class RunningServer(Generic[S]):
         )
         self.health = Health(servicer.descriptor.full_name, settings)
         self._metrics: WSGIServer | None = None
-        self._watcher: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> str:
@@ -72,7 +76,8 @@ class RunningServer(Generic[S]):
         self.metrics_port = self._metrics.server_port
         await self.servicer.start()
         await self._server.start()
-        self._watcher = asyncio.create_task(self._watch_models())
+        self.background.start("gRPC server", self._watch_server())
+        self.background.start("watcher of models and keys", self._watch_models())
         _log.info("listening", service=name, address=self.address, metrics_port=self.metrics_port)
 
     async def wait_ready(self) -> None:
@@ -83,6 +88,7 @@ class RunningServer(Generic[S]):
     async def drain(self, drain_seconds: float | None = None) -> None:
         """NOT_SERVING; serve on a while; end calls within the grace; free the models."""
         seconds = self.settings.drain_seconds if drain_seconds is None else drain_seconds
+        self.background.closing()
         _log.info("draining", drain_seconds=seconds, grace_seconds=self.settings.grace_seconds)
         await self.health.drain()
         await asyncio.sleep(seconds)
@@ -101,15 +107,25 @@ class RunningServer(Generic[S]):
 
     async def close(self) -> None:
         """Cut off what still runs, then free ports, workers and models."""
+        self.background.closing()
         await self._server.stop(None)
+        await self.background.close()
         await self.health.close()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait({self._watcher})
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.shutdown)
             self._metrics.server_close()
         self.servicer.close()
+
+    async def fail(self) -> None:
+        """Say NOT_SERVING at once, after a part of the service was lost; then cut off the rest."""
+        await self.health.drain()
+        await self.close()
+
+    async def _watch_server(self) -> None:
+        """Return when the server has ended; raise what ended it."""
+        # With a timeout gRPC shields what it waits for: cancelling this must not disturb the stop.
+        while await self._server.wait_for_termination(_LOOK_S):
+            pass
 
     async def _watch_models(self) -> None:
         """Look for models and keys again and again; a failure is logged and tried again."""
