@@ -17,7 +17,7 @@ from pydantic_settings import CliApp
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from reaas_runtime.errors import ConfigurationError
-from reaas_runtime.logs import configure_logs
+from reaas_runtime.logs import configure_logs, watch_loop
 from reaas_runtime.metering import Meter
 from reaas_runtime.server import Register, start_server
 from reaas_runtime.servicer import Servicer
@@ -66,6 +66,8 @@ async def _serve(
     register: Register,
 ) -> int:
     """Serve until a signal comes (0), or until a part of the service is lost (1)."""
+    # C-core writes a line for whatever a peer does wrong; an operator may ask for them.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
 
     def on_signal(number: signal.Signals) -> None:
@@ -74,11 +76,13 @@ async def _serve(
             os._exit(128 + number)
         stop.set_result(number)
 
+    watch_loop(asyncio.get_running_loop())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     running = await start_server(settings, servicer, register)
     lost = asyncio.create_task(running.background.lost())
-    await asyncio.wait({stop, lost}, return_when=asyncio.FIRST_COMPLETED)
+    ends: set[asyncio.Future[Any]] = {stop, lost}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not stop.done():
         _log.critical("ending: a part of the service is lost", part=lost.result().name)
         _end_within(settings.grace_seconds, status=1)

@@ -13,8 +13,6 @@ from grpc_status import rpc_status
 from reaas_runtime.errors import DomainError, Reason
 
 DOMAIN = "reaas"
-# A status travels in HTTP/2 headers, which gRPC caps at 8 KiB; what the caller sent may be longer.
-_LONGEST_TEXT = 500
 
 _Code = grpc.StatusCode
 CODES: dict[Reason, grpc.StatusCode] = {
@@ -54,6 +52,8 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.NOT_READY: _Code.UNAVAILABLE,
     Reason.DRAINING: _Code.UNAVAILABLE,
     Reason.DEADLINE_TOO_SHORT: _Code.DEADLINE_EXCEEDED,
+    Reason.MESSAGE_TOO_LARGE: _Code.RESOURCE_EXHAUSTED,
+    Reason.UNKNOWN_METHOD: _Code.UNIMPLEMENTED,
     Reason.INTERNAL: _Code.INTERNAL,
 }
 
@@ -65,7 +65,7 @@ def code_of(error: DomainError) -> grpc.StatusCode:
 
 def to_status(error: DomainError) -> status_pb2.Status:
     """`error` as google.rpc.Status: ErrorInfo always, BadRequest and RetryInfo where they apply."""
-    message = _short(error.message)
+    message = error.message
     details: list[Message] = [_error_info(error)]
     if code_of(error) is _Code.INVALID_ARGUMENT and error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
@@ -89,7 +89,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: DomainError)
 
 
 def _error_info(error: DomainError) -> error_details_pb2.ErrorInfo:
-    metadata = {"field": error.field, "got": _short(error.got), "limit": _short(error.limit)}
+    metadata = {"field": error.field, "got": error.got, "limit": error.limit}
     present = {key: value for key, value in metadata.items() if value}
     return error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=present)
 
@@ -98,7 +98,3 @@ def _packed(detail: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(detail)
     return packed
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
