@@ -16,7 +16,7 @@ from reaas_runtime.call import Call, enter_call
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.inbox import Inbox
 from reaas_runtime.metering import FRAME_BYTES, Meter, RpcName
-from reaas_runtime.status import abort, code_of
+from reaas_runtime.status import abort, code_of, forget
 
 _log = structlog.get_logger("reaas.calls")
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -57,6 +57,7 @@ class Accounting:
         except Exception as error:
             code = grpc.StatusCode.INTERNAL
             _log.error("call failed", method=rpc.method, client=call.client_id, exc_info=error)
+            forget(error)
             await abort(context, DomainError(Reason.INTERNAL, "internal error of the service"))
         finally:
             self._leave(rpc, call, code, time.monotonic() - begun)

@@ -180,7 +180,7 @@ def most_connections(wanted: int) -> int:
 
 
 def _grpc_name(address: tuple[str, int]) -> str:
-    host, port = address[0], address[1]
+    host, port = address[0].removeprefix("::ffff:"), address[1]
     return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 

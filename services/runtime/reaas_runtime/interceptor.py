@@ -118,8 +118,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def behaviour(requests: Any, context: Context) -> bytes:
             async with self._accounts.of(rpc, call, context):
-                request = await self._only(handler, call, context)
-                return self._accounts.settle(call, await answer(request, context))
+                # No name for the message here: this frame outlives the call, see status.forget.
+                reply = await answer(await self._only(handler, call, context), context)
+                return self._accounts.settle(call, reply)
             raise AssertionError("unreachable")  # pragma: no cover
 
         return grpc.stream_unary_rpc_method_handler(behaviour)
@@ -130,9 +131,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def behaviour(requests: Any, context: Context) -> AsyncIterator[bytes]:
             async with self._accounts.of(rpc, call, context):
-                request = await self._only(handler, call, context)
+                replies = answer(await self._only(handler, call, context), context)
                 call.totals["request_bytes"] += call.held_bytes + FRAME_BYTES
-                async for reply in answer(request, context):
+                async for reply in replies:
                     yield self._accounts.serialise(call, reply)
 
         return grpc.stream_stream_rpc_method_handler(behaviour)

@@ -72,13 +72,18 @@ class OpenServices:
         deserialize = cast(Callable[[bytes], Message], handler.request_deserializer)
         while True:
             try:
-                raw = await self._read(context)
-                if raw is grpc.aio.EOF:
-                    return
-                request = _small(deserialize, raw)
+                request = await self._next(deserialize, context)
             except DomainError as error:
                 await abort(context, error)
+            if request is None:
+                return
             yield request
+
+    async def _next(
+        self, deserialize: Callable[[bytes], Message], context: Context
+    ) -> Message | None:
+        raw = await self._read(context)
+        return None if raw is grpc.aio.EOF else _small(deserialize, raw)
 
     async def _read(self, context: Context) -> Any:
         peer = context.peer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, NoReturn
 
 import grpc
@@ -82,10 +83,25 @@ def to_status(error: DomainError) -> status_pb2.Status:
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: DomainError) -> NoReturn:
-    """End the call with the status of `error`."""
+    """End the call with the status of `error`, and let go of the message that it is about."""
+    forget(error)
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details or "", status.trailing_metadata or ())
     raise AssertionError("context.abort returned")  # pragma: no cover
+
+
+def forget(error: BaseException) -> None:
+    """Let go of what an error holds by its traceback: the frames, and in them the message.
+
+    gRPC keeps the exception that ends a call, which keeps `error` as its context, in a circle that
+    only the garbage collector breaks: after gigabytes of refused messages.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        following = seen.__cause__ or seen.__context__
+        traceback.clear_frames(seen.__traceback__)
+        seen.__traceback__ = seen.__cause__ = seen.__context__ = None
+        seen = following
 
 
 def _error_info(error: DomainError) -> error_details_pb2.ErrorInfo:
