@@ -19,10 +19,12 @@ from reaas_runtime.repository import ModelEntry, ModelRepository, Served, digest
 from reaas_runtime.server import RunningServer, start_server
 from reaas_runtime.servicer import ModelServicer, Servicer, answer_each, stage_timings, to_duration
 from reaas_runtime.settings import ServerSettings, ServiceSettings
+from reaas_runtime.supervision import Background, Lost
 from reaas_runtime.work import Done, Effort, WorkerPool, stop_asked
 
 __all__ = [
     "FRAME_BYTES",
+    "Background",
     "Call",
     "ConfigurationError",
     "Cost",
@@ -32,6 +34,7 @@ __all__ = [
     "InputSpec",
     "Lane",
     "LoadLimits",
+    "Lost",
     "Manifest",
     "Meter",
     "ModelEntry",

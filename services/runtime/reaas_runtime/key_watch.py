@@ -54,11 +54,6 @@ class KeyWatch:
         self._faulty = False
         self._said: tuple[str, float] = ("", 0.0)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
 
     def close(self) -> None:
         """Look no more; does not wait for a look that hangs."""
@@ -69,6 +64,11 @@ class KeyWatch:
         age = time.monotonic() - self._fresh_at
         # A look that hangs is noticed here: nobody else could say so.
         return age if self._faulty or age > 3 * self._poll_s + 1.0 else 0.0
+
+    def run(self) -> None:
+        """Look again and again until `close`; in a thread of its own."""
+        while not self._stop.wait(self._poll_s):
+            self.look()
 
     def look(self) -> None:
         """One look; never raises."""
@@ -81,10 +81,6 @@ class KeyWatch:
             self._complain("API keys not taken over: the last ones stay", str(error))
         except Exception as error:
             self._complain("API keys not taken over: the last ones stay", type(error).__name__)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._poll_s):
-            self.look()
 
     def _merge(self, found: KeyFile) -> None:
         entries = dict(found.entries)

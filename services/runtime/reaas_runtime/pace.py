@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from reaas_runtime.errors import DomainError, Reason
 
@@ -15,8 +13,6 @@ from reaas_runtime.errors import DomainError, Reason
 _BURST_S = 5.0
 # Callers remembered, the longest silent forgotten first: a few hundred bytes each.
 _MOST_CALLERS = 4096
-# Of an IPv6 address: what one customer of a network has at least.
-_PREFIX_BITS = 64
 
 
 @dataclass
@@ -77,23 +73,3 @@ class CallLimiter:
         bucket.tokens = min(self._most, bucket.tokens + self._rate * max(0.0, now - bucket.at))
         bucket.at = now
         return bucket
-
-
-def key_caller(client_id: str) -> str:
-    """The caller of calls with a key."""
-    return f"key {client_id}"
-
-
-def peer_caller(peer: str) -> str:
-    """The caller of calls without one: gRPC's `peer()` without port, of IPv6 the network."""
-    kind, _, rest = unquote(peer).partition(":")
-    if kind == "ipv4":
-        return f"peer {rest.rpartition(':')[0]}"
-    if kind == "ipv6":
-        try:
-            address = ipaddress.ip_address(rest.rpartition(":")[0].strip("[]").split("%")[0])
-            network = ipaddress.ip_network((address, _PREFIX_BITS), strict=False)
-        except ValueError:
-            return "peer unknown"
-        return f"peer {network}"
-    return f"peer {kind[:16]}"

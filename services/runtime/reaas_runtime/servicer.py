@@ -22,6 +22,7 @@ from reaas_runtime.loading import LoadLimits
 from reaas_runtime.metering import Meter
 from reaas_runtime.repository import ModelEntry, ModelRepository
 from reaas_runtime.settings import ServiceSettings
+from reaas_runtime.supervision import Background
 from reaas_runtime.work import WorkerPool
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -39,6 +40,8 @@ class Servicer(ABC):
 
     descriptor: ClassVar[ServiceDescriptor]
     """The service in the contract, for example `DESCRIPTOR.services_by_name["EncoderService"]`."""
+    background: Background
+    """Where work that must not end by itself is started; set by the server before `start`."""
 
     async def start(self) -> None:  # noqa: B027
         """Begin work of its own, before the first call. Raises ConfigurationError."""
