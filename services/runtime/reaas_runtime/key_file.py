@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from reaas_runtime.errors import ConfigurationError
 from reaas_runtime.quota import Allowance, parse_limits
+from reaas_runtime.regular_file import read_regular
 
 ANONYMOUS = "anonymous"
 OTHER = "other"
@@ -54,19 +53,10 @@ def read_bytes(file: Path) -> bytes:
     Raises ConfigurationError: not there, not readable, not a regular file, too long.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_regular(file, LONGEST_FILE)
     except OSError as error:
-        raise _unreadable(file, error.strerror or type(error).__name__) from error
-    with os.fdopen(descriptor, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _unreadable(file, "not a regular file")
-        try:
-            raw = opened.read(LONGEST_FILE + 1)
-        except OSError as error:
-            raise _unreadable(file, error.strerror or type(error).__name__) from error
-    if len(raw) > LONGEST_FILE:
-        raise _unreadable(file, f"longer than {LONGEST_FILE} bytes")
-    return raw
+        why = error.strerror or type(error).__name__
+        raise ConfigurationError(f"api_keys_file {file} cannot be read: {why}") from error
 
 
 def parse_key_file(raw: bytes, file: Path) -> KeyFile:
@@ -155,7 +145,3 @@ def _check_new(client: str, known: bool, owner: str | None, where: str) -> None:
         raise ConfigurationError(f"{where}: client {client!r} is there twice")
     if owner is not None:
         raise ConfigurationError(f"{where}: client {client!r} has the key of {owner!r}")
-
-
-def _unreadable(file: Path, why: str) -> ConfigurationError:
-    return ConfigurationError(f"api_keys_file {file} cannot be read: {why}")

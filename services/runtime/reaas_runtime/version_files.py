@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,13 @@ from reaas.v1 import model_pb2
 
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.manifest import Manifest
+from reaas_runtime.regular_file import read_regular
 
 Key = tuple[str, str]
 """Name and version."""
 Fingerprint = tuple[tuple[int, ...], ...]
 # A manifest is text that people read; anything longer is not one.
 _LONGEST_MANIFEST = 1 << 20
-_CHUNK = 1 << 22
 
 
 class UnreadableError(DomainError):
@@ -83,22 +81,11 @@ def _broken_text(key: Key, why: str) -> str:
 
 
 def _read(key: Key, file: Path, most: int) -> bytes:
-    """The bytes of a regular file. A pipe, device or directory is refused, never waited for."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as opened:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise _unreadable(key, f"{file.name} is not a regular file")
-            parts, size = [], 0
-            while part := opened.read(min(_CHUNK, most + 1 - size)):
-                parts.append(part)
-                size += len(part)
-                if size > most or status.st_size > most:
-                    raise _unreadable(key, f"{file.name} is longer than {most} bytes")
-            return b"".join(parts)
+        return read_regular(file, most)
     except OSError as error:
-        raise _unreadable(key, f"a file cannot be read: {error.strerror}") from error
+        why = f"{file.name} cannot be read: {error.strerror}"
+        raise _unreadable(key, why) from error
 
 
 def _parse_manifest(key: Key, text: bytes) -> Manifest:
