@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ import pytest
 from numpy.typing import NDArray
 from reaas.v1 import f2i_pb2
 from reaas.v1.f2i_pb2_grpc import F2IServiceStub
+from reaas_bounds import Method
 from reaas_f2i.effort import effort_of, within_memory
 from reaas_f2i.questions import to_question
 from reaas_f2i.sizes import SizedEncoder, Sizes
+from reaas_f2i.targets import Ball
 from reaas_runtime import DomainError, Reason
 from reaas_runtime.keys import add_key
 
 from tests.runtime.test_server import bearer
 from tests.support.f2i import certified, f2i_server, perturb_request
-from tests.support.models import FEATURE_DIM, conv_encoder, manifest, publish
+from tests.support.models import conv_encoder, manifest, publish
 from tests.support.servers import error_info, scrape
 
 LOOSE = conv_encoder(size=32, channels=(16, 32), scale=4.0)
@@ -193,7 +196,7 @@ def test_ever_new_sizes_cost_nobody_else_theirs() -> None:
 
 
 async def test_what_does_not_fit_is_refused_and_auto_takes_what_does(tmp_path: Path) -> None:
-    async with house(tmp_path, memory_budget_bytes=5_000_000) as (server, stub, keys):
+    async with house(tmp_path, memory_budget_bytes=2_000_000) as (server, stub, keys):
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stub.Perturb(question(1, f2i_pb2.METHOD_CROWN), metadata=keys["alice"])
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -209,7 +212,9 @@ async def test_what_does_not_fit_is_refused_and_auto_takes_what_does(tmp_path: P
     encoder = served.model.at_shape((32, 32, 3))
     needs = effort_of(asked, encoder).memory
     assert within_memory(asked, encoder, needs) is asked
+    assert within_memory(asked, encoder, 1000).target.method is Method.LIPSCHITZ
+    assert isinstance(asked.target, Ball)
+    crown = replace(asked, target=replace(asked.target, method=Method.CROWN))
     with pytest.raises(DomainError) as refused:
-        within_memory(asked, encoder, 1000)
+        within_memory(crown, encoder, 1000)
     assert refused.value.reason is Reason.BATCH_TOO_LARGE
-    assert encoder.network.feature_dim == FEATURE_DIM

@@ -9,11 +9,10 @@ from reaas_bounds import MarginMethod, Method, Network, condensed
 from reaas_runtime import DomainError, Effort, Lane, Reason
 
 from reaas_f2i.sizes import SizedEncoder
-from reaas_f2i.targets import Ball, Question
+from reaas_f2i.targets import Question
 
 _CLOSED = (Method.LIPSCHITZ, MarginMethod.LIPSCHITZ)
 _INTERVALS = (Method.IBP, MarginMethod.IBP)
-_ENVELOPES = (Method.LOCAL, MarginMethod.ENVELOPE)
 # Of a search about which nothing is known yet: seconds of a step, and steps. What it really took
 # is counted afterwards.
 _STEP_S, _STEPS = 0.5, 4
@@ -27,7 +26,13 @@ QUICK_S = 0.1
 _FLOAT64 = 8
 _ROWS_AT_ONCE = 512
 _CROWN_COPIES, _ENVELOPE_COPIES = 12, 4
-_IMAGE_COPIES, _CLOSED_COPIES = 24, 3
+_IMAGE_COPIES, _CLOSED_COPIES = 10, 3
+# What AUTO becomes where it does not fit, the best first.
+_LESS: dict[Method | MarginMethod, tuple[Method | MarginMethod, ...]] = {
+    **dict.fromkeys((*Method, *MarginMethod), ()),
+    Method.AUTO: (Method.LOCAL, Method.LIPSCHITZ),
+    MarginMethod.AUTO: (MarginMethod.ENVELOPE, MarginMethod.LIPSCHITZ),
+}
 
 
 def effort_of(question: Question, encoder: SizedEncoder) -> Effort:
@@ -40,39 +45,33 @@ def effort_of(question: Question, encoder: SizedEncoder) -> Effort:
         lane = Lane.QUICK if seconds <= QUICK_S else Lane.SHORT
         return Effort(seconds, memory * _FLOAT64, lane)
     step = encoder.step_seconds.get(question.target.slowest, _STEP_S)
-    memory = images * sum(sizes) * _IMAGE_COPIES
+    memory = sum(sizes) * _IMAGE_COPIES  # images are worked on one after the other
     if method in _INTERVALS:
         return Effort(images * step, memory * _FLOAT64, Lane.SHORT)
-    rows = min(question.target.rows or encoder.network.feature_dim, _ROWS_AT_ONCE)
-    copies = _ENVELOPE_COPIES if method in _ENVELOPES else _CROWN_COPIES
-    memory += rows * max(sizes) * copies
+    memory += _rows(question, encoder.network) * max(sizes)
     return Effort(images * step * _STEPS, memory * _FLOAT64, Lane.LONG)
 
 
 def within_memory(question: Question, encoder: SizedEncoder, budget: float) -> Question:
     """`question` (one job) if its bound fits into `budget` bytes; AUTO becomes what does.
 
-    Raises DomainError BATCH_TOO_LARGE where the method asked for does not.
+    Raises DomainError BATCH_TOO_LARGE where the search asked for does not.
     """
-    if effort_of(question, encoder).memory <= budget:
+    effort, target = effort_of(question, encoder), question.target
+    if effort.memory <= budget or effort.lane is not Lane.LONG:
         return question
-    target = question.target
-    if target.method in (Method.AUTO, MarginMethod.AUTO):
-        if isinstance(target, Ball):
-            less = replace(question, target=replace(target, method=Method.LOCAL))
-        else:
-            less = replace(question, target=replace(target, method=MarginMethod.ENVELOPE))
-        if effort_of(less, encoder).memory <= budget:
-            return less
+    for less in _LESS[target.method]:
+        other = replace(question, target=replace(target, method=less))  # type: ignore[arg-type]
+        if effort_of(other, encoder).memory <= budget or less in _CLOSED:
+            return other
     height, width = question.images.shape[1:3]
-    needs = effort_of(question, encoder).memory
     raise DomainError(
         Reason.BATCH_TOO_LARGE,
-        f"method {target.method.name} takes about {needs >> 20} MiB for one image of "
+        f"method {target.method.name} takes about {effort.memory >> 20} MiB for one image of "
         f"{height}x{width} here, the service has {int(budget) >> 20}: ask for LIPSCHITZ, or with "
         "fewer rows",
         field="method",
-        got=f"{needs >> 20} MiB",
+        got=f"{effort.memory >> 20} MiB",
         limit=f"{int(budget) >> 20} MiB",
     )
 
@@ -86,6 +85,18 @@ def decoding_effort(size: int) -> Effort:
     """Of decoding and checking a message of `size` bytes."""
     seconds = 0.001 + size * 5e-9
     return Effort(seconds, 8 * size, Lane.QUICK if seconds <= QUICK_S else Lane.SHORT)
+
+
+def _rows(question: Question, network: Network) -> int:
+    """Rows that are there at once, times copies of them."""
+    match question.target.method:
+        case MarginMethod.ENVELOPE:
+            return _ENVELOPE_COPIES  # one row after the other
+        case Method.LOCAL:
+            return network.feature_dim * _ENVELOPE_COPIES
+        case _:
+            rows = question.target.rows or network.feature_dim
+            return min(rows, _ROWS_AT_ONCE) * _CROWN_COPIES
 
 
 def _sizes(network: Network) -> list[int]:

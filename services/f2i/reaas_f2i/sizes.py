@@ -36,16 +36,16 @@ class Sizes:
         self._making: dict[Shape, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def known(self, shape: Shape, client: str = "") -> SizedEncoder | None:
-        """What was made for `shape`, if it was."""
+    def known(self, shape: Shape, client: str | None = None) -> SizedEncoder | None:
+        """What was made for `shape`, if it was; `client`: who uses it now."""
         with self._lock:
             found = self._known.get(shape)
-            if found is not None:
+            if found is not None and client is not None:
                 self._known.move_to_end(shape)
                 self._holder[shape] = client
             return found
 
-    def at(self, shape: Shape, client: str = "") -> SizedEncoder:
+    def at(self, shape: Shape, client: str | None = None) -> SizedEncoder:
         """The same, made now if it was not: seconds. Others that want it meanwhile wait for it."""
         with self._lock:
             making = self._making.setdefault(shape, threading.Lock())
@@ -53,7 +53,7 @@ class Sizes:
             found = self.known(shape, client)
             if found is None:
                 found = self._make(shape)
-                self._keep(shape, client, found)
+                self._keep(shape, client or "", found)
         with self._lock:
             self._making.pop(shape, None)
         return found
