@@ -61,7 +61,7 @@ class EncoderServicer(ModelServicer[EncoderSession], encoder_pb2_grpc.EncoderSer
     ) -> encoder_pb2.EncodeResponse:
         """Feature vectors of a batch of inputs."""
         call = current_call()
-        served = self.repository.resolve(request.model)
+        served = await self.resolve(request.model)
         spec, encoder = served.entry.manifest.input, served.model
         count = check_inputs(request.inputs, spec, self.settings.max_batch_inputs)
         with self.admit(count):

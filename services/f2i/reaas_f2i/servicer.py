@@ -91,7 +91,7 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
     ) -> f2i_pb2.PerturbResponse:
         """Image-space certified radii of a batch of queries."""
         call = current_call()
-        served = self.repository.resolve(request.model)
+        served = await self.resolve(request.model)
         manifest = served.entry.manifest
         spec = manifest.input
         count = check_inputs(request.inputs, spec, self.settings.max_batch_inputs)

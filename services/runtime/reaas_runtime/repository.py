@@ -92,6 +92,11 @@ class ModelRepository(Generic[M]):
         self.look()
         self._loads.wait()
 
+    @property
+    def loading(self) -> bool:
+        """Whether a version is being loaded."""
+        return bool(self._loads.names())
+
     def resolve(self, ref: model_pb2.ModelRef) -> Served[M]:
         """The version that `ref` names (the latest where it names none).
 

@@ -20,7 +20,7 @@ from reaas_runtime.cpus import available_cpus
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.loading import LoadLimits
 from reaas_runtime.metering import Meter
-from reaas_runtime.repository import ModelEntry, ModelRepository
+from reaas_runtime.repository import ModelEntry, ModelRepository, Served
 from reaas_runtime.settings import ServiceSettings
 from reaas_runtime.supervision import Background
 from reaas_runtime.work import WorkerPool
@@ -31,6 +31,8 @@ Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 # How soon a model that has become warm is noticed.
 _NOTICE_S = 0.05
+# How long a start waits for models beside the first, and a call for a model that is being loaded.
+_OTHERS_S, _LOADING_S = 10.0, 20.0
 # Of the grace, for searches; the rest is for their answers.
 _SHARE_OF_GRACE = 0.8
 
@@ -87,6 +89,8 @@ class ModelServicer(Servicer, Generic[M]):
             LoadLimits(settings.model_load_s, settings.max_model_bytes),
         )
         self._noticed = 0
+        self._begun = time.monotonic()
+        self._opened = False
         self.pool = self.make_pool(settings.workers or available_cpus())
         meter.watch_pending(lambda: float(self.pool.pending), settings.max_pending_inputs)
 
@@ -149,8 +153,28 @@ class ModelServicer(Servicer, Generic[M]):
 
     @property
     def usable(self) -> bool:
-        """Whether at least one model answers."""
-        return bool(self.repository.served())
+        """Whether at least one model answers; at the start, whether clients find the others too.
+
+        That waits only so long: a version that is slow to load holds up nobody.
+        """
+        if not self._opened:
+            settled = self.repository.ready and not self.repository.loading
+            self._opened = settled or time.monotonic() - self._begun > _OTHERS_S
+        return self._opened and bool(self.repository.served())
+
+    async def resolve(self, ref: model_pb2.ModelRef) -> Served[M]:
+        """The version that `ref` names; waits a while for one that is being loaded.
+
+        Raises DomainError as `ModelRepository.resolve`.
+        """
+        until = time.monotonic() + min(_LOADING_S, current_call().time_left() / 2)
+        while True:
+            try:
+                return self.repository.resolve(ref)
+            except DomainError as error:
+                if error.reason is not Reason.NOT_READY or time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(_NOTICE_S)
 
     def drain(self) -> None:
         """Searches end within the grace, with what they have certified by then."""
