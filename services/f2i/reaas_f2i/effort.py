@@ -21,8 +21,8 @@ _SECONDS_PER_ENTRY = 3e-8
 _LEAST_S = 0.005
 # Below it a job is quick: others may wait for it without noticing.
 QUICK_S = 0.1
-# Bytes of a float64, and how many arrays of the largest kind each bound holds at once: measured as
-# the peak of one image (decision 0018), with room.
+# Bytes of a float64, and how many arrays of the largest kind each bound holds at once: as seen from
+# the peak of a process, with room (decision 0018).
 _FLOAT64 = 8
 _ROWS_AT_ONCE = 512
 _CROWN_COPIES, _ENVELOPE_COPIES = 12, 4
