@@ -1,33 +1,25 @@
-"""Bounded work in threads: admission by inputs, fair turns, deadlines honoured while waiting."""
+"""Bounded work in threads: fair turns, deadlines honoured while waiting, room until the end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.fair import FairQueue, Job, Lane
+from reaas_runtime.rooms import Rooms
 
 T = TypeVar("T")
 Stop = Callable[[], bool]
-# Weight of the newest measurement in the running mean behind the advice when to retry.
-_SMOOTHING = 0.2
-# What one client may hold of the room that others leave: however many such clients there are,
-# something is left for the next one.
-_SHARE = 0.8
-
 _stop: ContextVar[Stop] = ContextVar("reaas_stop")
-_room: ContextVar[_Room] = ContextVar("reaas_room")
 
 
 @dataclass(frozen=True)
@@ -46,16 +38,6 @@ class Effort:
     seconds: float = 0.01
     memory: int = 0
     lane: Lane = Lane.QUICK
-
-
-@dataclass(eq=False)
-class _Room:
-    """Room held for a message: until its handler is done and its threads are free."""
-
-    client: str
-    inputs: int
-    running: set[Future[Any]] = field(default_factory=set)
-    left: bool = False
 
 
 def stop_asked() -> bool:
@@ -89,14 +71,11 @@ class WorkerPool:
         memory: float = float("inf"),
     ) -> None:
         self.workers = workers
-        self.max_pending = max_pending
+        self.rooms = Rooms(max_pending)
         self.memory = memory
-        self.pending = 0
         self.ends_at = float("inf")
         """`time.monotonic()` seconds by which work should be done: the service is shutting down."""
-        self._held: Counter[str] = Counter()
         self._on_skip = on_skip
-        self._seconds_per_input = 0.0
         self._queue = FairQueue(memory)
         self._changed = threading.Condition()
         self._closed = False
@@ -105,24 +84,14 @@ class WorkerPool:
             name = f"worker_{index}"
             threading.Thread(target=self._work, args=(lane,), name=name, daemon=True).start()
 
-    @contextmanager
-    def admit(self, inputs: int, client: str = "") -> Iterator[None]:
+    @property
+    def pending(self) -> int:
+        """Inputs waiting or in work."""
+        return self.rooms.pending
+
+    def admit(self, inputs: int, client: str = "") -> AbstractContextManager[None]:
         """Hold room for `inputs`. Raises DomainError QUEUE_FULL with advice when to retry."""
-        self._check_room(inputs, client)
-        room = _Room(client, inputs)
-        self.pending += inputs
-        self._held[client] += inputs
-        begun = time.monotonic()
-        token = _room.set(room)
-        try:
-            yield
-        finally:
-            _room.reset(token)
-            # Little's law on what went through: waiting callers see this pace.
-            pace = (time.monotonic() - begun) / max(self.pending, 1)
-            self._seconds_per_input += _SMOOTHING * (pace - self._seconds_per_input)
-            room.left = True
-            self._give_back(room)
+        return self.rooms.admit(inputs, client)
 
     async def run(
         self,
@@ -171,7 +140,7 @@ class WorkerPool:
             stopped.set()
             for future in waiting:
                 future.cancel()
-            self._hold_for(futures)
+            self.rooms.hold_for(futures)
 
     def end_by(self, moment: float) -> None:
         """The service is shutting down: searches end by `moment` with what they have."""
@@ -189,57 +158,6 @@ class WorkerPool:
     @property
     def _ending(self) -> bool:
         return self._closed or time.monotonic() >= self.ends_at
-
-    def _check_room(self, inputs: int, client: str) -> None:
-        free, own = self.max_pending - self.pending, self._held[client]
-        if inputs > free:
-            why = (
-                f"{self.pending} inputs are waiting; with these {inputs} it would be more than "
-                f"{self.max_pending}"
-            )
-        elif own and client and own + inputs > math.ceil(_SHARE * (own + free)):
-            why = (
-                f"{own} inputs of this client are waiting; with these {inputs} it would be more "
-                f"than its share of the {self.max_pending} that there is room for"
-            )
-        else:
-            return
-        raise DomainError(
-            Reason.QUEUE_FULL,
-            why,
-            got=self.pending + inputs,
-            limit=self.max_pending,
-            retry_after_s=self._retry_after(),
-        )
-
-    def _hold_for(self, futures: Sequence[Future[Done[T]]]) -> None:
-        """Keep the room of this call until the threads of jobs that go on are free."""
-        room = _room.get(None)
-        running = [future for future in futures if not future.done()]
-        if room is None or not running:
-            return
-        loop = asyncio.get_running_loop()
-
-        def free(future: Future[Any]) -> None:
-            room.running.discard(future)
-            self._give_back(room)
-
-        def ended(future: Future[Any]) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(free, future)
-
-        room.running.update(running)
-        for future in running:
-            future.add_done_callback(ended)
-
-    def _give_back(self, room: _Room) -> None:
-        if not room.left or room.running or not room.inputs:
-            return
-        self.pending -= room.inputs
-        self._held[room.client] -= room.inputs
-        if self._held[room.client] <= 0:
-            del self._held[room.client]
-        room.inputs = 0
 
     def _submit(
         self,
@@ -298,9 +216,6 @@ class WorkerPool:
                     return job
                 self._changed.wait()
         return None
-
-    def _retry_after(self) -> float:
-        return min(30.0, max(0.1, self._seconds_per_input * self.pending))
 
 
 def _carry_out(job: Job) -> None:
