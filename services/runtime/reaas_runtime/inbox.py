@@ -61,10 +61,11 @@ class Inbox:
     async def read(
         self, client: str, receive: Callable[[], Awaitable[T]], within: float | None
     ) -> T:
-        """Await ``receive()``, bytes or an end, with room for its message, at most ``within`` seconds altogether.
+        """Await ``receive()``, bytes or an end, with room for its message.
 
-        Raises DomainError QUEUE_FULL where there is no room in time, or where the message kept
-        others waiting; DEADLINE_TOO_SHORT where it did not come in time.
+        ``within``: seconds that it may take altogether. Raises DomainError QUEUE_FULL where there
+        is no room in time, or where the message kept others waiting; DEADLINE_TOO_SHORT where it
+        did not come in time.
         """
         loop = asyncio.get_running_loop()
         end = None if within is None else loop.time() + within
