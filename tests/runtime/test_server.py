@@ -221,7 +221,7 @@ async def test_logs_have_one_line_a_call_and_never_a_key(models_dir: Path, tmp_p
     ]
     assert calls[0]["request_bytes"] == request().ByteSize() + 5
     assert {"api", "model", "ms", "response_bytes", "scheme", "phase"} <= calls[0].keys()
-    assert calls[1]["why"] == "the API key is not known"
+    assert calls[1]["why"] == "UNAUTHENTICATED metadata.authorization"
     assert key not in str(logs)
 
 
