@@ -84,5 +84,5 @@ async def test_the_port_of_the_probes_takes_any_path_and_small_messages(models_d
 
 async def test_grpcio_is_the_release_that_the_refusal_was_made_for() -> None:
     """It replaces a method of grpc.aio that no documentation promises."""
-    server = make_server([])
+    server: Any = make_server([])
     assert type(server._server).__name__ == "_RegisteredOnly"

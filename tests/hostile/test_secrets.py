@@ -55,7 +55,7 @@ def end_in_every_way(service: Attacked, key: str, method: str, messages: list[by
         (*bearer(key), ("x-reaas-other", key), ("x-reaas-other", key)),
     ]
     with grpc.insecure_channel(service.address, UNLIMITED) as channel:
-        call = channel.unary_unary(method)
+        call: Any = channel.unary_unary(method)
         for message in messages:
             for pairs in metadata:
                 for timeout in (20, 0.001):
@@ -65,7 +65,7 @@ def end_in_every_way(service: Attacked, key: str, method: str, messages: list[by
             call.future(
                 message, metadata=bearer(key), compression=grpc.Compression.Gzip, timeout=5
             ).code()
-        stream = channel.stream_stream(method + "Stream")
+        stream: Any = channel.stream_stream(method + "Stream")
         with pytest.raises(grpc.RpcError):
             list(stream(iter([*messages, b"\xff"]), metadata=bearer(key), timeout=30))
     raw_request(service.port, method.encode(), (b"authorization", b"Bearer \xff" + key.encode()))
