@@ -8,7 +8,14 @@ them codes.
 from reaas_runtime.call import Call, current_call
 from reaas_runtime.errors import ConfigurationError, DomainError, Reason
 from reaas_runtime.fair import Lane
-from reaas_runtime.inputs import as_array, as_tensor, check_inputs, check_length, decode_inputs
+from reaas_runtime.inputs import (
+    as_array,
+    as_tensor,
+    check_inputs,
+    check_length,
+    decode_inputs,
+    shape_of,
+)
 from reaas_runtime.loading import LoadLimits, load_given_up
 from reaas_runtime.manifest import InputSpec, Manifest
 from reaas_runtime.memory import available_memory
@@ -60,6 +67,7 @@ __all__ = [
     "prepare_batch",
     "resize_matrix",
     "run_service",
+    "shape_of",
     "stage_timings",
     "start_server",
     "stop_asked",

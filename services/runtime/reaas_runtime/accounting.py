@@ -59,7 +59,8 @@ class Accounting:
             enter_call(call)
             yield
         except DomainError as error:
-            code, call.why = code_of(error), error.message
+            # The message quotes what was sent: a pixel, a radius, a key in a wrong place.
+            code, call.why = code_of(error), f"{error.reason} {error.field}".strip()
             self._meter.refused(error.reason)
             if error.reason not in _NOT_ITS_FAULT:
                 self._limiter.refused(call.caller)

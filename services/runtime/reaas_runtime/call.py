@@ -18,6 +18,7 @@ AUTHORIZATION = "authorization"
 DRAWS_KEY = "x-reaas-draws"
 MAX_DRAWS = 10**7
 _PREFIX = "x-reaas-"
+_KNOWN = (AUTHORIZATION, DRAWS_KEY, "x-reaas-scheme", "x-reaas-phase")
 # As many digits as MAX_DRAWS has: int() of a longer text takes time, or refuses.
 _DRAWS = re.compile(r"[1-9][0-9]{0,7}")
 _LONGEST_KEY = 64
@@ -50,7 +51,7 @@ class Call:
     messages: int = 0
     """Messages so far."""
     why: str | None = None
-    """Why the call was refused, for the log."""
+    """Why the call was refused, for the log: reason and field, nothing that was sent."""
     totals: dict[str, int] = field(
         default_factory=lambda: {"queries": 0, "request_bytes": 0, "response_bytes": 0}
     )
@@ -89,7 +90,7 @@ def read_metadata(pairs: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
             raise DomainError(
                 Reason.UNAUTHENTICATED if key == AUTHORIZATION else Reason.INVALID_METADATA,
                 f"metadata {key[:_LONGEST_KEY]} is there more than once: send it once",
-                field=f"metadata.{key[:_LONGEST_KEY]}",
+                field=f"metadata.{key}" if key in _KNOWN else f"metadata.{_PREFIX}*",
                 limit=1,
             )
         found[key] = value if isinstance(value, str) else ""

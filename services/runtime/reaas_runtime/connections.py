@@ -176,7 +176,7 @@ def most_connections(wanted: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(16, min(wanted, soft - _SPARE_DESCRIPTORS))
+    return min(wanted, max(16, soft - _SPARE_DESCRIPTORS))
 
 
 def _grpc_name(address: tuple[str, int]) -> str:

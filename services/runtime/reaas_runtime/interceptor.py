@@ -82,7 +82,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         rpc = RpcName(
             _KINDS[handler.request_streaming, handler.response_streaming], service, method
         )
-        call = Call(client_id="", scheme=SCHEMES[0], phase=PHASES[0])
+        call = Call(client_id="", scheme=SCHEMES[0], phase=PHASES[0], quotas=self.quotas)
         try:
             self._identify(call, handler_call_details)
         except DomainError as error:
@@ -104,7 +104,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call.scheme = read_choice(metadata, "x-reaas-scheme", SCHEMES)
         call.phase = read_choice(metadata, "x-reaas-phase", PHASES)
         call.draws = read_draws(metadata)
-        call.quotas = self.quotas
 
     def _refusal(self, rpc: RpcName, call: Call, error: DomainError) -> Handler:
         """Answers `error` and reads nothing."""
