@@ -23,6 +23,7 @@ from reaas_bounds.margin_set import MarginSet, sets_around
 from reaas_bounds.normalisation import COPIES, margins_before
 from reaas_bounds.query import Method, rounded_down
 from reaas_bounds.radius_search import Allowance, RadiusSearch
+from reaas_bounds.rounding import within_range
 from reaas_bounds.search import Stop, certify_ball, never
 
 # The envelope is built for radii 2^(j / LADDER), whatever the margins are: 26% apart, which costs
@@ -95,8 +96,12 @@ def certify_margins(
             margins, copies = margins_before(network, inputs, margins), COPIES
             network, constants = network.before, constants.undivided
         around = sets_around(network, constants, inputs, margins)
+        rooms = within_range(network, inputs)
     answers = [_Search(method, options, stop).best_of(sets) for sets in around]
-    return [replace(answer, margin_set=answer.margin_set // copies) for answer in answers]
+    return [
+        replace(answer, margin_set=answer.margin_set // copies, radius=min(answer.radius, room))
+        for answer, room in zip(answers, rooms, strict=True)
+    ]
 
 
 @dataclass

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.bounds.lipschitz import averaged_operators, prefix_constants, suffix_constants
+from reaas_bounds.flushing import Flushing, Line, flushing
 from reaas_bounds.graph.network import Network
 from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum, sources
 from reaas_bounds.norms.matrix import gamma
@@ -48,6 +49,8 @@ class Propagation:
         bias: norm of its bias's magnitude (0: no affine node).
         fused: additions behind what it reads that ONNX Runtime may run on through this node.
         drift: what one unit of error in the inputs of an affine node adds to ``Sizes.sums``.
+        sizes: bound of the norm of each node's value, as a line in that of the image.
+        flushing: what the nodes lose to underflow, and where they would overflow.
     """
 
     graph: Graph
@@ -60,6 +63,8 @@ class Propagation:
     bias: list[float]
     fused: list[int]
     drift: list[float]
+    sizes: list[Line]
+    flushing: Flushing
 
     @classmethod
     def of(cls, network: Network) -> Propagation:
@@ -70,6 +75,8 @@ class Propagation:
         absolute = [_absolute(network, node) for node in nodes]
         rounding = [sum_rounding(n) if isinstance(n, Affine) else EXACT for n in nodes]
         largest = [part.largest for part in rounding]
+        bias = [_bias(node) for node in nodes]
+        sizes = _sizes(network)
         return cls(
             graph=network.executed,
             gain=gain,
@@ -78,9 +85,13 @@ class Propagation:
             head=head,
             to_head=_suffixes(network, head),
             rounding=rounding,
-            bias=[_bias(node) for node in nodes],
+            bias=bias,
             fused=_fused(network.executed),
             drift=[m * a + t * g for (m, t), a, g in zip(largest, absolute, gain, strict=True)],
+            sizes=sizes,
+            flushing=flushing(
+                network.executed, sizes=sizes, gain=gain, absolute=absolute, bias=bias
+            ),
         )
 
     def affine(self, index: int) -> Affine:
@@ -112,14 +123,21 @@ class Propagation:
         Convolutions and matrix products go on adding where ONNX Runtime fuses an elementwise bias
         or a residual sum into them: each addition can be off by u times what is added there.
         """
-        added = [gamma(INPUT_TERMS, UNIT_32) * sizes.image]
+        added = [gamma(INPUT_TERMS, UNIT_32) * sizes.image + self._lost(0, sizes)]
         errors = list(added)
         for index, node in enumerate(self.graph.nodes[1:], start=1):
             read = [errors[source] for source in sources(node)]
             carried = self.gain[index] * (read[0] if len(read) == 1 else read[0] + read[1])
-            added.append(self._added(index, node, carried, errors, sizes))
+            own = self._added(index, node, carried, errors, sizes)
+            if not isinstance(node, Affine) or self.rounding[index] is not EXACT:
+                own = own + self._lost(index, sizes) + self.flushing.per_error[index] * read[0]
+            added.append(own)
             errors.append(carried + added[-1])
         return added
+
+    def _lost(self, index: int, sizes: Sizes) -> Tensor:
+        slope, offset = self.flushing.lost[index]
+        return slope * sizes.image + offset * sizes.one
 
     def _added(
         self, index: int, node: Node, carried: Tensor, errors: list[Tensor], sizes: Sizes
@@ -142,6 +160,13 @@ class Propagation:
                 return UNIT_32 * sizes.value(index, carried) + further * (parts[0] + parts[1])
             case Input():
                 raise AssertionError("the input is node 0")
+
+
+def _sizes(network: Network) -> list[Line]:
+    """Norms of all values: at the black image, and a Lipschitz constant times that of the image."""
+    black = torch.zeros(1, *network.input_shape, dtype=torch.float64)
+    values = network.executed.activations(black)
+    return [(p, float(v.norm())) for p, v in zip(prefixes(network), values, strict=True)]
 
 
 def _fused(graph: Graph) -> list[int]:

@@ -99,7 +99,9 @@ def rounded_down(radius: float, digits: int = 12) -> float:
     left of it in a radius is cut off here, so that a query's answer does not depend on what else
     is in its batch.
     """
-    if radius <= 0.0 or not math.isfinite(radius):
-        return max(radius, 0.0)
+    if not radius > 0.0:
+        return 0.0
+    if math.isinf(radius):
+        return radius
     step = 10.0 ** (math.floor(math.log10(radius)) - digits + 1)
     return math.floor(radius * (1 - 2.0**-50) / step) * step * (1 - 2.0**-52)

@@ -19,6 +19,7 @@ from reaas_bounds.normalisation import radii_before
 from reaas_bounds.pairs import Pairs
 from reaas_bounds.query import CertifiedRadius, Method, SearchOptions, check_query
 from reaas_bounds.radius_search import Allowance, RadiusSearch
+from reaas_bounds.rounding import within_range
 
 Stop = Callable[[], bool]
 
@@ -48,7 +49,8 @@ def certify_ball(
     Theorem: with ``B(r) >= max ||f(x + d) - f(x)||_2`` over ``||d||_2 <= r``, e(x) a bound of the
     float32 error of the feature of x, and slope its growth, ``B(r) + 2 e(x) + slope r <= R'``
     implies that the float32 features of all images within r of x lie within R' of x's. The
-    answer is the largest r found for which this was checked; 0 if no r > 0 passes.
+    answer is the largest r found for which this was checked; 0 if no r > 0 passes. It ends where
+    a float32 operation might overflow (``within_range``).
 
     AUTO is the largest of LIPSCHITZ (closed form), LOCAL (fine level), CROWN and CROWN_JOINT; IBP's
     bound is never below CROWN's. A bound that fails just above the best so far is dropped: its own
@@ -82,9 +84,14 @@ def certify_ball(
         if method is not Method.LIPSCHITZ:
             pairs = pairs.condensed()
     if method is Method.LOCAL:
-        return certify_locally(pairs, options, stop)
-    singles = [pairs.select([index]) for index in range(len(inputs))]
-    return [_certify(pair, method, options, stop) for pair in singles]
+        answers = certify_locally(pairs, options, stop)
+    else:
+        singles = [pairs.select([index]) for index in range(len(inputs))]
+        answers = [_certify(pair, method, options, stop) for pair in singles]
+    return [
+        replace(answer, radius=min(answer.radius, room))
+        for answer, room in zip(answers, within_range(network, inputs), strict=True)
+    ]
 
 
 def _certify(pair: Pairs, method: Method, options: SearchOptions, stop: Stop) -> CertifiedRadius:

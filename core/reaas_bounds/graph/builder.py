@@ -50,6 +50,7 @@ class GraphBuilder:
     """State of one pass: constants by name, nodes so far, index of every activation.
 
     Attributes:
+        opset: version of ONNX' operators that the file is written in.
         constants: float32, int64 or bool arrays; shapes of activations are arrays of objects,
             whose batch axis is no number.
         lengths, units: lengths of vectors, and vectors divided by their own length, by name; the
@@ -57,12 +58,16 @@ class GraphBuilder:
         pairs: activations of pairwise maxima made so far, by what they read.
     """
 
-    def __init__(self, proto: onnx.GraphProto) -> None:
+    def __init__(self, proto: onnx.GraphProto, opset: int) -> None:
+        self.opset = opset
+        # What no node reads may have any type: exporters leave such weights behind.
+        read = {name for node in proto.node for name in node.input} | {proto.output[0].name}
         self.constants: dict[str, NDArray[Any]] = {
-            t.name: read_tensor(t, t.name) for t in proto.initializer
+            t.name: read_tensor(t, t.name) for t in proto.initializer if t.name in read
         }
         self.nodes: list[Node] = [Input(image_shape(proto))]
-        self.index = {v.name: 0 for v in proto.input if v.name not in self.constants}
+        weights = {t.name for t in proto.initializer}
+        self.index = {v.name: 0 for v in proto.input if v.name not in weights}
         self.lengths: dict[str, Length] = {}
         self.units: dict[str, Length] = {}
         self.pairs: dict[tuple[int, bytes], int] = {}
@@ -140,7 +145,9 @@ class GraphBuilder:
         if name in self.lengths or name in self.units:
             raise UnsupportedOperatorError(label(node), f"{node.op_type} of a normalised vector")
         if name not in self.index:
-            raise UnsupportedOperatorError(label(node), f"{node.op_type} of a constant")
+            known = name in self.constants
+            what = "a constant" if known else f"{name!r}, which no node before it makes"
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} of {what}")
         return self.index[name]
 
     def shape(self, node: onnx.NodeProto, rank: int | None = None) -> Shape:
@@ -161,16 +168,27 @@ class GraphBuilder:
 
     def integers(self, node: onnx.NodeProto, position: int) -> list[int]:
         """Constant input ``position`` as integers that do not depend on the batch."""
-        values = self.constant(node, position).ravel().tolist()
+        values = self.entries(node, position)
         if not all(isinstance(value, int) for value in values):
-            raise UnsupportedOperatorError(label(node), f"{node.op_type} by {values}")
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} by {values[:5]}")
         return values
+
+    def entries(self, node: onnx.NodeProto, position: int) -> list[Any]:
+        """Constant input ``position``: a vector of integers, the size of the batch among them."""
+        array = self.constant(node, position)
+        if array.ndim != 1 or array.dtype not in (np.int64, np.object_):
+            what = f"input {position} of type {array.dtype} and shape {list(array.shape)}"
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} with {what}")
+        found: list[Any] = array.tolist()
+        return found
 
     def weight(self, node: onnx.NodeProto, position: int) -> Tensor:
         """Constant float input ``position`` in float64."""
         array = self.constant(node, position)
         if array.dtype != np.float32:
             raise InvalidModelError(f"node {label(node)!r}: weights must be FLOAT")
+        if not np.isfinite(array).all():
+            raise InvalidModelError(f"node {label(node)!r} has weights that are not finite")
         return torch.from_numpy(array.astype(np.float64))
 
     def has(self, node: onnx.NodeProto, position: int) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from reaas_bounds.errors import UnsupportedOperatorError
+import onnx
+
+from reaas_bounds.errors import BoundsError, InvalidModelError, UnsupportedOperatorError
 from reaas_bounds.graph.builder import GraphBuilder, Lowered
 from reaas_bounds.graph.gelu import fused_gelu
 from reaas_bounds.graph.onnx_file import label, parse
 from reaas_bounds.graph.operators import OPERATORS
+from reaas_bounds.graph.signatures import check_node, opset_of
 
 
 def lower(data: bytes) -> Lowered:
@@ -16,11 +19,34 @@ def lower(data: bytes) -> Lowered:
         InvalidModelError: corrupt or hostile file, wrong input or output, weights not finite.
         UnsupportedOperatorError: an operator, or an option of one, that has no bound here.
     """
-    proto = parse(data)
-    builder = GraphBuilder(proto)
-    for node in fused_gelu(proto):
-        operator = OPERATORS.get(node.op_type)
-        if operator is None:
-            raise UnsupportedOperatorError(label(node), node.op_type)
+    try:
+        return _lowered(data)
+    except UnicodeDecodeError as error:
+        raise InvalidModelError("the file holds a name or text that is not UTF-8") from error
+
+
+def _lowered(data: bytes) -> Lowered:
+    model = parse(data)
+    opset = opset_of(model)
+    for node in model.graph.node:
+        check_node(node, opset)
+    builder = GraphBuilder(model.graph, opset)
+    for node in fused_gelu(model.graph):
+        _read(builder, node)
+    return builder.finish(model.graph.output[0])
+
+
+def _read(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    operator = OPERATORS.get(node.op_type)
+    if operator is None:
+        raise UnsupportedOperatorError(label(node), node.op_type)
+    try:
         operator(builder, node)
-    return builder.finish(proto.output[0])
+    except BoundsError:
+        raise
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        # What fits no rule that an operator has is refused like what breaks one.
+        raise InvalidModelError(
+            f"node {label(node)!r} cannot be read as {node.op_type}: {type(e).__name__}: "
+            f"{str(e)[:200]}"
+        ) from e

@@ -13,6 +13,7 @@ from reaas_bounds.graph.onnx_file import label
 from reaas_bounds.graph.operators.integers import whole_numbers
 from reaas_bounds.graph.operators.lengths import divided
 from reaas_bounds.graph.operators.options import Operator, options
+from reaas_bounds.graph.signatures import LEAST_FACTOR
 from reaas_bounds.graph.window import Shape
 
 _ONE = torch.ones((), dtype=torch.float64)
@@ -76,8 +77,12 @@ def _div(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         return
     shape = builder.shape(node)
     divisor = fitting(node, builder.weight(node, 1), shape)
-    if bool((divisor == 0).any()):
-        raise InvalidModelError(f"node {label(node)!r} divides by zero")
+    smallest = float(divisor.abs().min())
+    if smallest < LEAST_FACTOR:
+        by = "zero" if smallest == 0 else f"{smallest:.3g}"
+        raise InvalidModelError(
+            f"node {label(node)!r} divides by {by}; at least {LEAST_FACTOR:.3g} is read"
+        )
     builder.affine(node, Scaling(1.0 / divisor, shape))
 
 

@@ -29,7 +29,7 @@ def _expanded(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     require(node, length is not None, "anything but the length of a vector")
     assert length is not None
     wanted = [BATCH, *builder.nodes[length.source].shape]
-    stated = builder.constant(node, 1).ravel().tolist()
+    stated = builder.entries(node, 1)
     require(node, stated == wanted, f"shape {stated}")
     builder.lengths[node.output[0]] = length
 

@@ -19,6 +19,7 @@ from reaas_bounds.graph.operators.options import (
     options,
     require,
 )
+from reaas_bounds.graph.signatures import LARGEST_FACTOR, LEAST_FACTOR
 from reaas_bounds.graph.window import Shape
 
 
@@ -36,7 +37,11 @@ def _conv(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         )
     window = geometry(node, given, tuple(weight.shape[2:]), shape[1:])
     linear = convolution(node, weight, shape, groups, window)
-    bias = builder.weight(node, 2) if builder.has(node, 2) else torch.zeros(1, dtype=torch.float64)
+    bias = (
+        builder.weight(node, 2)
+        if builder.has(node, 2)
+        else torch.zeros(weight.shape[0], dtype=torch.float64)
+    )
     builder.affine(node, linear, channels(node, bias, linear.output_shape))
 
 
@@ -53,7 +58,7 @@ def convolution(
 
 def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
     """One number per channel as [C, 1, 1] (or [d] for a vector activation)."""
-    if vector.dim() != 1 or vector.numel() not in (1, shape[0]):
+    if vector.dim() != 1 or vector.numel() != shape[0]:
         raise InvalidModelError(
             f"node {label(node)!r}: {list(vector.shape)} parameters for {shape[0]} channels"
         )
@@ -63,7 +68,11 @@ def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
 def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, alpha=1.0, beta=1.0, transA=0, transB=0)
     require(node, given["transA"] == 0, "transA")
-    weight = builder.weight(node, 1)
+    for name in ("alpha", "beta"):
+        size = abs(given[name])
+        sane = size == 0 or LEAST_FACTOR <= size <= LARGEST_FACTOR
+        require(node, sane, f"{name}={given[name]}")
+    weight = _factor(builder, node)
     weight = weight if given["transB"] else weight.T  # [o, i]
     linear = _matrix(builder, node, given["alpha"] * weight)
     if not builder.has(node, 2):
@@ -75,12 +84,18 @@ def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _matmul(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     options(node)
-    builder.affine(node, _matrix(builder, node, builder.weight(node, 1).T))
+    builder.affine(node, _matrix(builder, node, _factor(builder, node).T))
+
+
+def _factor(builder: GraphBuilder, node: onnx.NodeProto) -> Tensor:
+    weight = builder.weight(node, 1)
+    require(node, weight.dim() == 2, f"a constant {list(weight.shape)} that is no matrix")
+    return weight
 
 
 def _matrix(builder: GraphBuilder, node: onnx.NodeProto, weight: Tensor) -> Dense:
     shape = builder.shape(node, rank=1)
-    if weight.dim() != 2 or weight.shape[1] != shape[0]:
+    if weight.shape[1] != shape[0]:
         raise InvalidModelError(
             f"node {label(node)!r}: matrix {list(weight.shape)} for a vector {list(shape)}"
         )
@@ -90,12 +105,18 @@ def _matrix(builder: GraphBuilder, node: onnx.NodeProto, weight: Tensor) -> Dens
 def _batch_normalization(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, epsilon=1e-5, momentum=0.9, training_mode=0, spatial=1)
     require(node, given["training_mode"] == 0, "training_mode")
+    require(node, given["spatial"] == 1, "spatial=0")
     shape = builder.shape(node)
     gamma, beta, mean, variance = (
         channels(node, builder.weight(node, position), shape) for position in (1, 2, 3, 4)
     )
-    if not bool((variance + given["epsilon"] > 0).all()):
-        raise InvalidModelError(f"node {label(node)!r}: variance + epsilon is not positive")
+    spread = variance + given["epsilon"]
+    # A negative variance could cancel epsilon: float32 has no digits of the rest.
+    if not bool(((spread >= LEAST_FACTOR**2) & (variance >= 0)).all()):
+        raise InvalidModelError(
+            f"node {label(node)!r}: variance + epsilon is {float(spread.min()):.3g} in a channel, "
+            f"the variance {float(variance.min()):.3g}; at least {LEAST_FACTOR**2:.3g} and 0 are read"
+        )
     factor = gamma / torch.sqrt(variance + given["epsilon"])
     magnitude = beta.abs() + (mean * factor).abs()
     builder.affine(node, Scaling(factor, shape), beta - mean * factor, magnitude)
