@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from reaas.v1 import model_pb2
 
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.loading import LoadLimits, Loads
+from reaas_runtime.readiness import Peers
 from reaas_runtime.version_files import (
     Fingerprint,
     Key,
@@ -31,6 +33,8 @@ __all__ = [
     "read_entry",
 ]
 M = TypeVar("M")
+# Versions that were asked for and are not there, remembered until the disk was looked at.
+_MOST_MISSED = 1000
 
 _log = structlog.get_logger("reaas.models")
 
@@ -52,9 +56,19 @@ class ModelRepository(Generic[M]):
     """
 
     def __init__(
-        self, root: Path, load: Callable[[ModelEntry], M], limits: LoadLimits | None = None
+        self,
+        root: Path,
+        load: Callable[[ModelEntry], M],
+        limits: LoadLimits | None = None,
+        latest_wait_s: float = 0.0,
     ) -> None:
         self._root = root
+        self._latest_wait_s = latest_wait_s
+        self._peers = Peers()
+        self._latest: dict[str, Key] = {}
+        self._warm_since: dict[Key, float] = {}
+        self._looks = 0
+        self._missed: dict[Key, int] = {}
         self._load = load
         self._limits = limits or LoadLimits()
         self._seen: dict[Key, Fingerprint] = {}
@@ -86,6 +100,44 @@ class ModelRepository(Generic[M]):
             self._seen[key] = found[key]
             self._loads.want(key)
         self.ready = True
+        self._looks += 1
+
+    def agree(self, peers: Peers) -> None:
+        """Move the latest version of each model to what all `peers` have by now.
+
+        It never moves back while it is served, and waits `latest_wait_s` at most: a replica that
+        cannot load a version must not keep the others from it.
+        """
+        self._peers, now = peers, time.monotonic()
+        latest = dict(self._latest)
+        for served in self.served():
+            key, digest = _key_of(served), served.entry.manifest.digest
+            since = self._warm_since.setdefault(key, now)
+            known = latest.get(key[0])
+            first = known is None or known not in self._served
+            newer = first or _natural_key(key) > _natural_key(known or key)
+            due = now - since >= self._latest_wait_s
+            if newer and (first or due or peers.have(key, digest)):
+                latest[key[0]] = key
+        self._warm_since = {k: at for k, at in self._warm_since.items() if k in self._served}
+        if latest != self._latest:
+            self._latest = latest
+            self.changes += 1
+
+    @property
+    def warm(self) -> dict[Key, str]:
+        """Digests of the versions that answer."""
+        return {_key_of(served): served.entry.manifest.digest for served in self.served()}
+
+    @property
+    def settled(self) -> bool:
+        """Whether the disk was looked at and nothing is being loaded."""
+        return self.ready and not self._loads.names()
+
+    @property
+    def missed(self) -> bool:
+        """Whether somebody asked for a version that the next look may find."""
+        return any(looks == self._looks for looks in self._missed.values())
 
     def refresh(self) -> None:
         """As `look`, and wait until everything is loaded or given up."""
@@ -126,7 +178,13 @@ class ModelRepository(Generic[M]):
         return [served[key] for key in sorted(served, key=_natural_key)]
 
     def latest(self, name: str) -> Served[M] | None:
-        """The largest version of `name` by natural order, or None."""
+        """The version that clients get who name none: the largest that all replicas agree on.
+
+        The largest by natural order where there is none of that kind.
+        """
+        agreed = self._served.get(self._latest.get(name, (name, "")))
+        if agreed is not None:
+            return agreed
         versions = [s for s in self.served() if s.entry.manifest.name == name]
         return versions[-1] if versions else None
 
@@ -144,7 +202,7 @@ class ModelRepository(Generic[M]):
         failures = [broken[k] for k in broken if k == key or (k[0] == ref.name and not ref.version)]
         if failures:
             raise _copy(failures[-1])
-        if not self.ready or ref.name in self._loads.names():
+        if not self.ready or ref.name in self._loads.names() or self._may_appear(ref):
             raise DomainError(
                 Reason.NOT_READY, "the service is still loading its models", retry_after_s=1.0
             )
@@ -156,7 +214,26 @@ class ModelRepository(Generic[M]):
             field="model.version" if self.latest(ref.name) else "model.name",
             got=ref.version or ref.name,
             limit=", ".join(known),
+            # A digest comes from another service's answer: this replica may be late.
+            retry_after_s=1.0 if ref.digest else None,
         )
+
+    def _may_appear(self, ref: model_pb2.ModelRef) -> bool:
+        """Whether the next look at the disk may find what another service answered with.
+
+        A digest comes from an answer, so the version is on the volume, or was.
+        """
+        key = (ref.name, ref.version)
+        if not (ref.digest and ref.version):
+            return False
+        asked_at = self._missed.get(key)
+        if asked_at is not None and asked_at < self._looks:
+            del self._missed[key]
+            return False
+        if len(self._missed) >= _MOST_MISSED:
+            self._missed.clear()
+        self._missed[key] = self._looks
+        return True
 
     def _make(self, key: Key) -> Served[M]:
         """The version, loaded: what it is on disk already, where its files only look changed."""
@@ -192,6 +269,10 @@ class ModelRepository(Generic[M]):
         self._broken = {k: e for k, e in self._broken.items() if k != key}
         self.changes += 1
         _log.info("model removed", model=key[0], version=key[1])
+
+
+def _key_of(served: Served[M]) -> Key:
+    return served.entry.manifest.name, served.entry.manifest.version
 
 
 def natural_order(version: str) -> list[tuple[int, int, str]]:

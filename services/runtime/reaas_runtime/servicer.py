@@ -6,7 +6,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from reaas_runtime.cpus import available_cpus
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.loading import LoadLimits
 from reaas_runtime.metering import Meter
+from reaas_runtime.readiness import DIRECTORY, Marks
 from reaas_runtime.repository import ModelEntry, ModelRepository, Served
 from reaas_runtime.settings import ServiceSettings
 from reaas_runtime.supervision import Background
@@ -87,7 +88,11 @@ class ModelServicer(Servicer, Generic[M]):
             settings.models_dir,
             self.load,
             LoadLimits(settings.model_load_s, settings.max_model_bytes),
+            settings.latest_wait_s,
         )
+        where = settings.readiness_dir or settings.models_dir / DIRECTORY
+        self._marks = Marks(where, self.descriptor.name)
+        self._started = False
         self._noticed = 0
         self._begun = time.monotonic()
         self._opened = False
@@ -141,15 +146,24 @@ class ModelServicer(Servicer, Generic[M]):
         """Look for models; show in metrics what is served by now. Waits for no model."""
         self._noticed = self.repository.changes
         self.repository.look()
+        self._agree()
         refs = [served.entry.ref for served in self.repository.served()]
         self.meter.show_models(refs)
         self.meter.begin_at_zero(self.api, SCHEMES, PHASES, {ref.name for ref in refs})
 
+    def _agree(self) -> None:
+        """Tell the other replicas what is warm here, once this one has begun to serve."""
+        self._started = self._started or (self.usable and self.repository.settled)
+        warm = self.repository.warm
+        self.repository.agree(self._marks.exchange(warm, starting=not self._started))
+
     async def changed(self, seconds: float) -> None:
-        """Until a model has become warm, or is gone."""
+        """Until a model has become warm or is gone, or an unknown version was asked for."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.repository.changes == self._noticed:
             await asyncio.sleep(min(_NOTICE_S, seconds))
+            if self.repository.missed:
+                return
 
     @property
     def usable(self) -> bool:
@@ -184,6 +198,8 @@ class ModelServicer(Servicer, Generic[M]):
         """Stop the workers and free the models."""
         self.pool.close()
         self.repository.clear()
+        with suppress(OSError):
+            self._marks.remove()
 
     async def ListModels(  # noqa: N802
         self, request: model_pb2.ListModelsRequest, context: Context

@@ -46,6 +46,11 @@ class ServerSettings(BaseSettings):
     that cannot speak TLS, as those of Kubernetes. None: only the service's own port answers."""
     models_dir: Path = Path("models")
     """Model repository: <name>/<version>/{model.onnx,manifest.json}."""
+    latest_wait_s: NonNegativeFloat = 60.0
+    """Longest time that a new version waits to become the latest one until all replicas of all
+    services on this repository have it: a model of ordinary size loads in seconds."""
+    readiness_dir: Path | None = None
+    """Directory where replicas mark what they have warm. None: `.ready` in the repository."""
     model_poll_s: PositiveFloat = 5.0
     """Seconds between looks for new models. Publishing is rare and a look is cheap."""
 
