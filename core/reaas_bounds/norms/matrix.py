@@ -55,7 +55,7 @@ def eigenvectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """
     try:
         values, vectors = torch.linalg.eigh(matrix)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # LinAlgError is one
         finite = matrix.nan_to_num(0.0, 0.0, 0.0).cpu().numpy()
         values, vectors = map(torch.from_numpy, scipy.linalg.eigh(finite, driver="ev"))
     return values.to(matrix), vectors.to(matrix)
