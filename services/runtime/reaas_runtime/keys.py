@@ -1,4 +1,4 @@
-"""`python -m reaas_runtime.keys add CLIENT_ID --file keys.txt`: make an API key.
+"""`reaas-keys add CLIENT_ID --file keys.txt`: make an API key.
 
 The key is printed once; the file keeps its SHA-256 only. Running services read the file again
 within `keys_poll_s` seconds. To revoke a key, delete its line.
@@ -119,7 +119,7 @@ def _append(file: Path, more: bytes) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m reaas_runtime.keys", description="Make API keys for REaaS services."
+        prog="reaas-keys", description="Make API keys for REaaS services."
     )
     commands = parser.add_subparsers(required=True)
     add = commands.add_parser("add", help="make a key for a client and print it once")

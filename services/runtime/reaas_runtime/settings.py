@@ -55,7 +55,7 @@ class ServerSettings(BaseSettings):
     """Seconds between looks for new models. Publishing is rare and a look is cheap."""
 
     api_keys_file: Path | None = None
-    """File with one 'client_id: sha256 of the API key' a line (python -m reaas_runtime.keys)."""
+    """File with one 'client_id: sha256 of the API key' a line (reaas-keys)."""
     keys_poll_s: PositiveFloat = 1.0
     """Seconds between looks at the key file. A key that is taken out of it is refused after two."""
     allow_anonymous: bool = False
@@ -143,7 +143,7 @@ class ServerSettings(BaseSettings):
         if self.api_keys_file is None and not self.allow_anonymous:
             raise ValueError(
                 "no client could be let in: set api_keys_file "
-                "(make a key with 'python -m reaas_runtime.keys add CLIENT_ID') or allow_anonymous"
+                "(make a key with 'reaas-keys add CLIENT_ID') or allow_anonymous"
             )
         if self.max_pending_bytes < self.max_request_bytes:
             raise ValueError(
