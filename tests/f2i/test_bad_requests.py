@@ -142,7 +142,7 @@ MODELS = {
     ),
     "corrupt": (of_model("corrupt"), Code.FAILED_PRECONDITION, "MODEL_BROKEN", "corrupt"),
     "operator": (
-        of_model("softmax"),
+        of_model("sine"),
         Code.FAILED_PRECONDITION,
         "UNSUPPORTED_OPERATOR",
         "'wave' uses Sin",
