@@ -9,6 +9,7 @@ Every radius is L2 on images in [0,1] units; every bound is deterministic and in
 included.
 """
 
+from reaas_bounds.bounds.region import ACCEPTED
 from reaas_bounds.constants import CertifiedConstants, certified_constants
 from reaas_bounds.device import prepare_device
 from reaas_bounds.errors import (
@@ -31,6 +32,7 @@ from reaas_bounds.query import CertifiedRadius, Method, SearchOptions
 from reaas_bounds.search import certify_ball
 
 __all__ = [
+    "ACCEPTED",
     "BoundsError",
     "CertifiedConstants",
     "CertifiedMargin",

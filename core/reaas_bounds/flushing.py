@@ -11,13 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Sum, sources
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Joint, Sum, sources
 from reaas_bounds.graph.signatures import LARGEST_FACTOR
 from reaas_bounds.summation import EXTRA_ADDITIONS, FACTORS
 
 # What one operation may lose: a number below 2^-126 in what it reads or gives. Times the largest
 # factor that may be multiplied to it afterwards, and 4 for everything of second order.
-_LOST = 2.0**-126 * LARGEST_FACTOR * 4
+LOST = 2.0**-126 * LARGEST_FACTOR * 4
 # Sums stay below half of the largest float32 number.
 _LARGEST = 2.0**126
 
@@ -38,6 +38,9 @@ class Flushing:
     lost: list[Line]
     per_error: list[float]
     safe_norm: float
+
+
+NOTHING_KNOWN = Flushing([], [], 0.0)
 
 
 def flushing(
@@ -91,8 +94,11 @@ def flushing(
             case Sum():
                 own = (0.0, 3 * root)
                 safe = min(safe, _room(_plus(*(sizes[source] for source in sources(node)))))
-        lost.append(_scaled(_LOST, own))
-        per_error.append(_LOST * share)
+            case Joint():  # what it loses is its own affair
+                own = (0.0, 0.0)
+                safe = min(safe, *(_room(sizes[k]) for k in (index, *node.inputs)))
+        lost.append(_scaled(LOST, own))
+        per_error.append(LOST * share)
         reached.append(reach)
         weights.append(chained)
     return Flushing(lost, per_error, safe)

@@ -154,7 +154,7 @@ def sets_around(
     if not len(inputs):
         return []
     parts = zip(margins.normals, margins.offsets, strict=True)
-    scaled = [_in_units(normals, offsets) for normals, offsets in parts]
+    scaled = [in_units(normals, offsets) for normals, offsets in parts]
     rows = torch.stack([row for row, _, _ in scaled])  # [n, s, m, d]
     row_errors = float32_row_error_at(network, inputs, rows.flatten(1, 2))  # [n, s * m]
     errors = torch.zeros(len(inputs), dtype=torch.float64)
@@ -174,7 +174,7 @@ def sets_around(
     return around
 
 
-def _in_units(normals: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def in_units(normals: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows ``-a / ||a||`` [s, m, d] and margins ``m / ||a||`` [s, m]; which rows are zero [s, m].
 
     Of those the margin is infinite if it is positive, else 0.

@@ -13,6 +13,7 @@ from torch import Tensor
 from reaas_bounds.bounds.searched import Searched
 from reaas_bounds.bounds.searched_rows import Shares, crown_shares, ibp_shares
 from reaas_bounds.constants import CertifiedConstants
+from reaas_bounds.coupled import certify_coupled_margins
 from reaas_bounds.graph.network import Network
 from reaas_bounds.grid import Grid
 from reaas_bounds.margin_limits import Limits
@@ -69,6 +70,8 @@ def certify_margins(
     margins never give a smaller radius, unless a search is cut off; for CROWN, and with it AUTO,
     under the condition that ``RadiusSearch`` states.
 
+    Networks with products of activations: as ``certify_ball``.
+
     Features that are divided by their length: ``margins_before`` says what that is before.
 
     Args:
@@ -92,6 +95,9 @@ def certify_margins(
     if network.least_length is not None:
         margins, copies = margins_before(network, inputs, margins), COPIES
         network, constants = network.before, constants.undivided
+    if network.coupled:
+        answers = certify_coupled_margins(network, inputs, margins, options, stop)
+        return [replace(answer, margin_set=answer.margin_set // copies) for answer in answers]
     answers = [
         _Search(method, options, stop).best_of(sets)
         for sets in sets_around(network, constants, inputs, margins)

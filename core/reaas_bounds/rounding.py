@@ -14,7 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reaas_bounds.bounds.region import Region
 from reaas_bounds.bounds.row_constant import ROUNDING
+from reaas_bounds.coupled_error import Centre, RegionError
 from reaas_bounds.graph.network import Network
 from reaas_bounds.measurement import Measurement
 from reaas_bounds.propagation import Propagation, Sizes
@@ -27,9 +29,15 @@ _OFFSET = torch.tensor([0.0, 1.0], dtype=torch.float64)
 def float32_error(network: Network) -> tuple[float, float]:
     """(slope, offset): ``||feature_float32(x) - f(x)||_2 <= slope ||x||_2 + offset``, every x.
 
+    For networks with products of activations: every x that a service takes (``ACCEPTED``).
+
     The sizes ``||h||`` are bounded by their value at the black image plus a Lipschitz constant
     times ``||x||_2``. Includes the rounding of uint8/255 and of a float32 resize.
     """
+    if network.coupled:
+        accepted = Region.accepted(network)
+        middle = torch.zeros(1, *network.input_shape, dtype=torch.float64)
+        return 0.0, RegionError(accepted, Centre.of(network, middle)).value
     known = Propagation.of(network)
     # Everything below is linear in (slope, offset), so both travel as one tensor [2].
     sizes = [torch.tensor(line, dtype=torch.float64) for line in known.sizes]
@@ -53,6 +61,8 @@ def float32_error_at(network: Network, x: Tensor) -> Tensor:
     Far below what ``float32_error`` says for all x, and grows by at most its slope with the
     distance from x. The same bits for x in any batch.
     """
+    if network.coupled:
+        return x.new_tensor([_coupled_error(network, image) for image in x])
     measurement = Measurement.of(network)
     found = _weighted(measurement.propagation.suffix, measurement.at(x).added) * MARGIN
     return _certain(found)
@@ -72,6 +82,9 @@ def float32_row_error_at(network: Network, x: Tensor, rows: Tensor) -> Tensor:
     instead of ``||c|| ||W||``. Grows by at most ``||c||`` times the slope of ``float32_error``
     with the distance from x. The same bits for x and its rows in any batch.
     """
+    if network.coupled:
+        errors: Tensor = rows.norm(dim=2) * float32_error_at(network, x)[:, None]
+        return errors
     measurement = Measurement.of(network)
     measured, known = measurement.at(x), measurement.propagation
     added = torch.stack(measured.added, dim=1)  # [n, nodes]
@@ -81,6 +94,11 @@ def float32_row_error_at(network: Network, x: Tensor, rows: Tensor) -> Tensor:
         for own, parts, few in zip(measured.own, added, rows, strict=True)
     ]
     return _certain(torch.stack(found)) if found else rows.new_zeros(rows.shape[:2])
+
+
+def _coupled_error(network: Network, image: Tensor) -> float:
+    region = Region.around(network, image[None], 0.0)
+    return RegionError(region, Centre.of(network, image[None])).value
 
 
 def _row_errors(

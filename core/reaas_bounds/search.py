@@ -10,6 +10,7 @@ from torch import Tensor
 from reaas_bounds.bounds import per_coordinate_floor
 from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image, Searched
 from reaas_bounds.constants import CertifiedConstants
+from reaas_bounds.coupled import certify_coupled_balls
 from reaas_bounds.graph.network import Network
 from reaas_bounds.grid import Grid
 from reaas_bounds.local import certify_locally
@@ -54,6 +55,9 @@ def certify_ball(
     bound is never below CROWN's. A bound that fails just above the best so far is dropped: its own
     answer would not be larger. ``Optimistic`` spares most of these evaluations.
 
+    Networks with products of activations (``Network.coupled``): by their constants around the
+    image, whatever the method is; see ``certify_coupled_balls``.
+
     Features that are divided by their length: ``radii_before`` says what that is before.
 
     A larger R' never gives a smaller radius, unless a search is cut off; for CROWN, and with it
@@ -77,6 +81,8 @@ def certify_ball(
     if network.least_length is not None:
         feature_radii = radii_before(network, inputs, feature_radii)
         network, constants = network.before, constants.undivided
+    if network.coupled:
+        return certify_coupled_balls(network, inputs, feature_radii, options, stop)
     pairs = Pairs.of(network, constants, inputs, feature_radii)
     if method is Method.LOCAL:
         answers = certify_locally(pairs, options, stop)

@@ -7,7 +7,7 @@ from torch import Tensor
 from reaas_bounds.bounds.centre import Centre, Interval
 from reaas_bounds.graph.activation import Entrywise
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.nodes import Activation, Affine, Input, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Input, Joint, Sum, only_by_constants
 
 
 def ibp_bound(centre: Centre, radii: Tensor) -> Tensor:
@@ -40,6 +40,8 @@ def propagate(centre: Centre, index: int, intervals: list[Interval], radii: Tens
         case Sum():
             total = intervals[node.left] + intervals[node.right]
             return total.widened(centre.scale(index))
+        case Joint():
+            raise only_by_constants(node)
 
 
 def _per_image(radii: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Joint, Node, Sum
 from reaas_bounds.norms.operator import OperatorNorms
 
 # Covers what the norms' own proofs leave out: sums and products of a few hundred float64 numbers
@@ -98,8 +98,13 @@ def lipschitz_constant(graph: Graph, norms: OperatorNorms) -> LipschitzConstant:
     return LipschitzConstant(constant, method, layers)
 
 
-def prefix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> list[float]:
-    """Per node k a constant of the map image -> h_k: chains by ``bound``, sums of paths added."""
+def prefix_constants(
+    graph: Graph, norms: OperatorNorms, bound: ChainBound, gains: Gains | None = None
+) -> list[float]:
+    """Per node k a constant of the map image -> h_k: chains by ``bound``, sums of paths added.
+
+    ``gains(index, constants so far)``: the constants of a ``Joint`` in each of its inputs.
+    """
     consumers = graph.consumers
     # Constant up to the last branch point, and what follows since then.
     states: list[Path] = []
@@ -114,22 +119,45 @@ def prefix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> l
             case Sum():
                 paths = constants[node.left], constants[node.right]
                 state = (math.hypot(*paths) if node.disjoint else sum(paths), Chain())
+            case Joint():
+                assert gains is not None
+                known = zip(gains(index, constants), node.inputs, strict=True)
+                state = (sum(_times(g, constants[k]) for g, k in known), Chain())
         constants.append(_times(state[0], bound(state[1], norms)))
         states.append(state if len(consumers[index]) == 1 else (constants[-1], Chain()))
     return constants
 
 
-def suffix_constants(graph: Graph, norms: OperatorNorms, bound: ChainBound) -> list[float]:
-    """Per node k a constant of the map h_k -> feature; the mirror image of the prefixes."""
+def suffix_constants(
+    graph: Graph,
+    norms: OperatorNorms,
+    bound: ChainBound,
+    gains: Mapping[int, Sequence[float]] | None = None,
+    ends: Collection[int] = (),
+) -> list[float]:
+    """Per node k a constant of the map h_k -> feature; the mirror image of the prefixes.
+
+    ``gains``: per ``Joint`` its constants in each of its inputs. ``ends``: where chains end, beside
+    the nodes that are read more than once.
+    """
     consumers = graph.consumers
     last = len(graph.nodes) - 1
     states: dict[int, Path] = {last: (1.0, Chain())}
+
+    def before(reader: int, index: int) -> Path:
+        """From the value ``index`` to the feature by way of ``reader``."""
+        constant, chain = states[reader]
+        node = graph.nodes[reader]
+        if not isinstance(node, Joint):
+            return constant, chain.after(node)
+        assert gains is not None
+        places = [k for k, source in enumerate(node.inputs) if source == index]
+        gain = sum(gains[reader][k] for k in places) / len(places)  # of each time it is read
+        return _times(gain, constant, bound(chain, norms)), Chain()
+
     for index in range(last - 1, -1, -1):
-        paths = [
-            (states[reader][0], states[reader][1].after(graph.nodes[reader]))
-            for reader in consumers[index]
-        ]
-        if len(paths) == 1:
+        paths = [before(reader, index) for reader in consumers[index]]
+        if len(paths) == 1 and index not in ends:
             states[index] = paths[0]
         else:
             states[index] = (sum(_times(c, bound(chain, norms)) for c, chain in paths), Chain())
@@ -185,4 +213,5 @@ def _times(*factors: float) -> float:
 
 
 Path = tuple[float, Chain]
+Gains = Callable[[int, list[float]], Sequence[float]]
 ChainBound = Callable[[Chain, OperatorNorms], float]

@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Joint, Sum, only_by_constants
 from reaas_bounds.graph.patches import Patches, pull_patches, spread_out
 from reaas_bounds.graph.window import Shape, Window, embed, union, widen
 
@@ -86,6 +86,8 @@ def _walk(
             case Sum():
                 send(node.left, (values, place))
                 send(node.right, (values, place))
+            case Joint():
+                raise only_by_constants(node)
             case Input():
                 raise AssertionError("the input is node 0")
     return pending[0]

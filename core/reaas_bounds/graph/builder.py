@@ -116,7 +116,11 @@ class GraphBuilder:
 
     def activation(self, node: onnx.NodeProto, function: Entrywise) -> None:
         """Append ``function`` of the first input, on a vector or on image planes."""
-        source, shape = self.source(node), self.shape(node)
+        self.activation_of(self.source(node), node, function)
+
+    def activation_of(self, source: int, node: onnx.NodeProto, function: Entrywise) -> None:
+        """Append ``function`` of the activation ``source`` as the value of ``node``."""
+        shape = self.nodes[source].shape
         flat = shape if len(shape) in (1, 3) else (math.prod(shape),)
         seen = self.linear(source, Reshape(shape, flat), node.output[0])
         found = self.append(Activation(seen, flat, function), node.output[0])

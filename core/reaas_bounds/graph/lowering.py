@@ -8,11 +8,13 @@ import onnx
 
 from reaas_bounds.errors import BoundsError, InvalidModelError, UnsupportedOperatorError
 from reaas_bounds.graph.builder import GraphBuilder, Lowered
+from reaas_bounds.graph.gating import fused_gates
 from reaas_bounds.graph.gelu import fused_gelu
 from reaas_bounds.graph.nodes import Graph
 from reaas_bounds.graph.onnx_file import label, parse
 from reaas_bounds.graph.operators import OPERATORS
 from reaas_bounds.graph.signatures import check_node, opset_of
+from reaas_bounds.graph.values import Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,8 @@ def _walked(data: bytes) -> tuple[onnx.GraphProto, GraphBuilder]:
     for node in model.graph.node:
         check_node(node, opset)
     builder = GraphBuilder(model.graph, opset)
-    for node in fused_gelu(model.graph):
+    nodes = fused_gelu(model.graph.node, Values(model.graph, model.graph.node))
+    for node in fused_gates(nodes, Values(model.graph, nodes)):
         _read(builder, node)
     return model.graph, builder
 

@@ -18,7 +18,7 @@ from reaas_bounds.graph.folding import Folded, fold, relocated
 from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.lowering import lower
 from reaas_bounds.graph.maps import Replication, Rescaling
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Node
+from reaas_bounds.graph.nodes import Affine, Graph, Input, Joint, Node
 from reaas_bounds.graph.rows import row_norms
 from reaas_bounds.graph.window import Shape
 from reaas_bounds.norms.operator import OperatorNorms
@@ -102,6 +102,11 @@ class Network:
         return math.prod(self.folded.nodes[-1].shape)
 
     @cached_property
+    def coupled(self) -> bool:
+        """Whether activations are multiplied by others: it then has constants on sets only."""
+        return any(isinstance(node, Joint) for node in self.folded.nodes)
+
+    @cached_property
     def executed_float32(self) -> tuple[Graph, Graph]:
         """The executed graph in float32, and the one of its absolute weights and biases."""
         return self.executed.cast(torch.float32), self.executed.magnitudes().cast(torch.float32)
@@ -146,13 +151,14 @@ class Network:
     def to(self, device: torch.device | str) -> Network:
         """The same encoder with its bounds computed on ``device``; questions stay on the CPU.
 
-        For CUDA it changes settings of this process: see ``prepare_device``.
+        For CUDA it changes settings of this process: see ``prepare_device``. A coupled network
+        stays where it is: its constants take no work on images.
 
         Raises:
             DeviceError: there is no such device, or its arithmetic is not what bounds assume.
         """
         place = prepare_device(device)
-        if place == self.device:
+        if place == self.device or self.coupled:
             return self
         folded = Folded(self.folded.to(place), self.folded_position)
         return Network(self.executed, self.norms, folded, place, self.least_length)

@@ -61,6 +61,7 @@ SIGNATURES: dict[str, Signature] = {
         (7, 9, 14, 15), ("epsilon", "momentum", "spatial", "training_mode"), (5, 5)
     ),
     "Cast": Signature((6, 9, 13, 19, 21, 23, 24, 25, 28), ("to", "saturate", "round_mode")),
+    "Celu": Signature((12,), ("alpha",)),
     "Clip": Signature((11, 12, 13), inputs=(1, 3)),
     "Concat": Signature((4, 11, 13), ("axis",), (1, MANY)),
     "Constant": Signature(
@@ -70,8 +71,12 @@ SIGNATURES: dict[str, Signature] = {
     ),
     "ConstantOfShape": Signature((9, 20, *_TYPES), ("value",)),
     "Conv": Signature((1, 11, 22), (*_WINDOW, "dilations", "group"), (2, 3)),
+    "ConvTranspose": Signature(
+        (1, 11, 22), (*_WINDOW, "dilations", "group", "output_padding", "output_shape"), (2, 3)
+    ),
     "Div": _BINARY,
     "Dropout": Signature((7, 10, 12, 13, 22), ("ratio", "seed"), (1, 3)),
+    "Elu": Signature((6, 22), ("alpha",)),
     # Erf and Pow are read as parts of a GELU only.
     "Erf": Signature((9, 13)),
     "Expand": Signature((8, 13), inputs=(2, 2)),
@@ -81,7 +86,15 @@ SIGNATURES: dict[str, Signature] = {
     "Gemm": Signature((7, 9, 11, 13), ("alpha", "beta", "transA", "transB"), (2, 3)),
     "GlobalAveragePool": Signature((1, 22)),
     "GlobalMaxPool": Signature((1, 22)),
+    # Greater and Where are read as parts of a Softplus only.
+    "Greater": Signature((7, 9, 13), inputs=(2, 2)),
+    # Version 18 has scales for each group.
+    "GroupNormalization": Signature((21,), ("epsilon", "num_groups", "stash_type"), (3, 3)),
+    "HardSigmoid": Signature((6, 22), ("alpha", "beta")),
+    "HardSwish": Signature((14, 22)),
     "Identity": Signature((1, 13, 14, 16, 19, *_TYPES)),
+    "InstanceNormalization": Signature((6, 22), ("epsilon",), (3, 3)),
+    "LayerNormalization": Signature((17,), ("axis", "epsilon", "stash_type"), (2, 3)),
     "LeakyRelu": Signature((6, 16), ("alpha",)),
     "LpNormalization": Signature((1, 22), ("axis", "p")),
     "MatMul": Signature((1, 9, 13), inputs=(2, 2)),
@@ -90,6 +103,7 @@ SIGNATURES: dict[str, Signature] = {
         (8, 10, 11, 12, 22), (*_WINDOW, "ceil_mode", "dilations", "storage_order")
     ),
     "Min": _SEVERAL,
+    "Mish": Signature((18, 22)),
     "Mul": _BINARY,
     "Neg": _ENTRYWISE,
     "PRelu": Signature((7, 9, 16), inputs=(2, 2)),
@@ -116,9 +130,14 @@ SIGNATURES: dict[str, Signature] = {
         ),
         (1, 4),
     ),
+    "Selu": Signature((6, 22), ("alpha", "gamma")),
     "Shape": Signature((1, 13, 15, 19, *_TYPES), ("start", "end")),
     "Sigmoid": _ENTRYWISE,
     "Slice": Signature((10, 11, 13), inputs=(3, 5)),
+    # Before version 13 it is taken over all axes from the one stated on.
+    "Softmax": Signature((13,), ("axis",)),
+    "Softplus": Signature((1, 22)),
+    "Softsign": Signature((1, 22)),
     "Split": Signature((13, 18), ("axis", "num_outputs"), (1, 2), MANY),
     "Squeeze": Signature((1, 11, 13, *_TYPES), ("axes",), (1, 2)),
     "Sub": _BINARY,
@@ -127,6 +146,7 @@ SIGNATURES: dict[str, Signature] = {
     "TopK": Signature((10, 11, 24), ("axis", "largest", "sorted"), (2, 2), 2),
     "Transpose": Signature((1, 13, *_TYPES), ("perm",)),
     "Unsqueeze": Signature((1, 11, 13, *_TYPES), ("axes",), (1, 2)),
+    "Where": Signature((9, 16), inputs=(3, 3)),
 }
 
 

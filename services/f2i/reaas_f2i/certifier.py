@@ -12,6 +12,7 @@ import numpy as np
 import structlog
 import torch
 from reaas_bounds import (
+    ACCEPTED,
     CertifiedConstants,
     InvalidModelError,
     LinearOp,
@@ -160,6 +161,12 @@ class Certifier:
             raise self._broken(
                 f"the graph takes {list(found[:3])} and gives {found[3]} numbers, the manifest "
                 f"says {list(wanted[:3])} and {wanted[3]}"
+            )
+        low, high = self._manifest.input.accepted_range
+        if self._network.coupled and (low < ACCEPTED[0] or high > ACCEPTED[1]):
+            raise self._broken(
+                f"activations are multiplied, so its constants hold for values in "
+                f"{list(ACCEPTED)} only; the manifest accepts {[low, high]}"
             )
 
     def _verify(self, actual: CertifiedConstants) -> None:

@@ -45,6 +45,14 @@ def _add(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _sub(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     options(node)
+    left, right = (builder.index.get(name) for name in node.input)
+    if left is not None and right is not None:
+        shape = builder.nodes[right].shape
+        if builder.nodes[left].shape != shape:
+            raise UnsupportedOperatorError(label(node), "Sub of activations that broadcast")
+        turned = builder.linear(right, Scaling(-_ONE, shape), node.output[0])
+        builder.index[node.output[0]] = builder.total(left, turned, node.output[0])
+        return
     minuend = node.input[0] in builder.index
     _shifted(builder, node, factor=1.0 if minuend else -1.0, shift=-1.0 if minuend else 1.0)
 
@@ -63,8 +71,8 @@ def _operands(builder: GraphBuilder, node: onnx.NodeProto) -> tuple[int, Tensor]
     return builder.source(node, position), builder.weight(node, 1 - position)
 
 
-def _mul(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    options(node)
+def scaled(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    """``Mul`` of an activation by a constant."""
     source, constant = _operands(builder, node)
     shape = builder.nodes[source].shape
     builder.affine(node, Scaling(fitting(node, constant, shape), shape), source=source)
@@ -94,7 +102,6 @@ def _neg(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 ELEMENTWISE: dict[str, Operator] = {
     "Add": whole_numbers(_add),
     "Div": whole_numbers(_div),
-    "Mul": whole_numbers(_mul),
     "Neg": _neg,
     "Sub": whole_numbers(_sub),
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import onnx
 import torch
 from torch import Tensor
 
 from reaas_bounds.errors import InvalidModelError
 from reaas_bounds.graph.builder import GraphBuilder
+from reaas_bounds.graph.deconvolution import TransposedConvolution
 from reaas_bounds.graph.maps import Convolution, Dense, Scaling
 from reaas_bounds.graph.onnx_file import check_activation, label
 from reaas_bounds.graph.operators.elementwise import fitting
@@ -20,6 +24,7 @@ from reaas_bounds.graph.operators.options import (
     require,
 )
 from reaas_bounds.graph.signatures import LARGEST_FACTOR, LEAST_FACTOR
+from reaas_bounds.graph.sparse import Sparse, selection
 from reaas_bounds.graph.window import Shape
 
 
@@ -56,6 +61,42 @@ def convolution(
     return Convolution(weight, shape, window.stride, window.pads, window.dilation, groups)
 
 
+def _conv_transpose(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    given = options(node, **WINDOW, group=1, output_padding=(0, 0), output_shape=())
+    require(node, not given["output_shape"], "output_shape")
+    plain = given["auto_pad"] in (b"NOTSET", b"VALID")
+    require(node, plain, f"auto_pad={given['auto_pad'].decode(errors='replace')}")
+    weight = builder.weight(node, 1)  # [i, o/g, kh, kw]
+    shape = builder.shape(node, rank=3)
+    groups, further = int(given["group"]), tuple(given["output_padding"])
+    require(node, weight.dim() == 4, f"a kernel of rank {weight.dim()}")
+    if groups < 1 or weight.shape[0] != shape[0] or shape[0] % groups:
+        raise InvalidModelError(
+            f"node {label(node)!r}: kernel {list(weight.shape)} in {groups} groups does not fit "
+            f"an activation {list(shape)}"
+        )
+    window = geometry(node, given, tuple(weight.shape[2:]), shape[1:])
+    fits = len(further) == 2 and all(
+        0 <= more < step for more, step in zip(further, window.stride, strict=True)
+    )
+    require(node, fits, f"output_padding={list(further)} and strides={list(window.stride)}")
+    planes = [
+        (shape[1 + axis] - 1) * window.stride[axis]
+        + window.spans[axis]
+        + further[axis]
+        - window.pads[axis]
+        - window.pads[axis + 2]
+        for axis in (0, 1)
+    ]
+    output = (groups * weight.shape[1], *planes)
+    check_activation(output, node.output[0])
+    # Its adjoint is the convolution with the same kernel from its outputs to its inputs.
+    linear = TransposedConvolution(convolution(node, weight, output, groups, window))
+    bias = torch.zeros(output[0], dtype=torch.float64)
+    bias = builder.weight(node, 2) if builder.has(node, 2) else bias
+    builder.affine(node, linear, channels(node, bias, output))
+
+
 def channels(node: onnx.NodeProto, vector: Tensor, shape: Shape) -> Tensor:
     """One number per channel as [C, 1, 1] (or [d] for a vector activation)."""
     if vector.dim() != 1 or vector.numel() != shape[0]:
@@ -82,9 +123,27 @@ def _gemm(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     builder.affine(node, linear, fitting(node, bias, linear.output_shape))
 
 
-def _matmul(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    options(node)
-    builder.affine(node, _matrix(builder, node, _factor(builder, node).T))
+def by_matrix(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    """``MatMul`` of an activation by a constant matrix, along its last axis."""
+    shape, weight = builder.shape(node), _factor(builder, node)
+    if len(shape) == 1:
+        builder.affine(node, _matrix(builder, node, weight.T))
+        return
+    if weight.shape[0] != shape[-1]:
+        raise InvalidModelError(
+            f"node {label(node)!r}: matrix {list(weight.shape)} for an activation {list(shape)}"
+        )
+    # A 1x1 convolution with the last axis as channels, between two transpositions.
+    columns = math.prod(shape[:-1])
+    places = np.arange(columns * shape[-1]).reshape(columns, -1).T
+    first = Sparse.of(selection(places, places.size), shape, (shape[-1], columns, 1))
+    turned = builder.linear(builder.source(node), first, label(node))
+    mixed = Convolution(weight.T[:, :, None, None].contiguous(), first.output_shape)
+    found = builder.linear(turned, mixed, label(node))
+    back = np.arange(columns * weight.shape[1]).reshape(-1, columns).T
+    output = (*shape[:-1], weight.shape[1])
+    last = Sparse.of(selection(back, back.size), mixed.output_shape, output)
+    builder.index[node.output[0]] = builder.linear(found, last, label(node))
 
 
 def _factor(builder: GraphBuilder, node: onnx.NodeProto) -> Tensor:
@@ -124,6 +183,6 @@ def _batch_normalization(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 LINEAR: dict[str, Operator] = {
     "BatchNormalization": _batch_normalization,
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
-    "MatMul": _matmul,
 }
