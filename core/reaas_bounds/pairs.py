@@ -11,7 +11,7 @@ from torch import Tensor
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.query import rounded_down
-from reaas_bounds.rounding import float32_error_at
+from reaas_bounds.rounding import float32_error_at, within_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,9 @@ class Pairs:
         """Pairs of ``inputs`` [n, C, h, w] and R' = ``feature_radii`` [n]."""
         allowance = feature_radii - 2 * float32_error_at(network, inputs)  # [n]
         constant, slope = constants.lipschitz, constants.float32_slope
+        # What the constant alone grants as far as images go: nobody looks further.
+        reach = torch.tensor(within_range(network, inputs), dtype=torch.float64)  # [n]
+        allowance = torch.minimum(allowance, (constant + slope) * reach)
         radii = [rounded_down(a / (constant + slope)) for a in allowance.tolist()]
         closed = torch.tensor(radii, dtype=torch.float64)
         return cls(network, inputs.to(network.device), allowance, closed, constant, slope)

@@ -23,6 +23,7 @@ from reaas_bounds.propagation import Propagation, Sizes
 
 # Float64 rounding of this analysis itself, and float32 rounding of its coefficients.
 MARGIN = 1 + 1e-6
+FARTHEST = 1e9
 _OFFSET = torch.tensor([0.0, 1.0], dtype=torch.float64)
 
 
@@ -69,9 +70,13 @@ def float32_error_at(network: Network, x: Tensor) -> Tensor:
 
 
 def within_range(network: Network, x: Tensor) -> list[float]:
-    """Radii [n] around images x [n, C, H, W] within which no float32 operation overflows."""
+    """Radii [n] around images x [n, C, H, W] within which no float32 operation overflows.
+
+    At most ``FARTHEST``: no image is that far from another, and a search ends somewhere.
+    """
     safe = Measurement.of(network).propagation.flushing.safe_norm * (1 - 1e-9)
-    return [max(0.0, safe - length) for length in x.flatten(1).norm(dim=1).tolist()]
+    lengths = x.flatten(1).norm(dim=1).tolist()
+    return [min(max(0.0, safe - length), FARTHEST) for length in lengths]
 
 
 def float32_row_error_at(network: Network, x: Tensor, rows: Tensor) -> Tensor:

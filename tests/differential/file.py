@@ -17,7 +17,7 @@ OPSETS = tuple(range(OLDEST, NEWEST + 1))
 ABSENT = object()
 
 Array = NDArray[Any]
-Input = str | Array | None
+Input = str | Array | np.generic | None
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ OPSETS = (7, 9, 10, 11, 12, 13, 14, 15, 17, 18, 19, 20, 21, 22, 23, 24, 25)
 class Chain:
     """A file in the making: its last value and the shape that value has, without the batch."""
 
-    def __init__(self, opset: int, seed: int) -> None:
-        self.file = File((4, 6, 6), opset, seed)
-        self.last, self.shape = "x", (4, 6, 6)
+    def __init__(self, opset: int, seed: int, shape: tuple[int, ...] = (4, 6, 6)) -> None:
+        self.file = File(shape, opset, seed)
+        self.last = "x"
+        self.shape = shape
 
     def pick(self, *choices: Any) -> Any:
         """One of the choices."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,30 +16,31 @@ from reaas_bounds import Network, load_network
 
 from tests.differential.file import Case
 from tests.differential.grid import FAMILIES
-from tests.differential.verdict import Outcome, Reader, judge
+from tests.differential.verdict import Kind, Outcome, Reader, judge
 
 # Changes the model; whether there was anything to change.
 Misreading = Callable[[onnx.ModelProto], bool]
 
 
 def found(family: str, misreading: Misreading, limit: int = 400) -> tuple[Case, Outcome] | None:
-    """The first file of the family that the grid reports, of ``limit`` that are misread.
-
-    Such a file is none that fails without the mistake.
-    """
+    """The first file that the grid reports as wrong, of ``limit`` of a family that are misread."""
     tried = 0
     for case in FAMILIES[family]():
         model = onnx.load_model_from_string(case.data)
         if not misreading(model):
             continue
         outcome = judge(case.data, reader=_reader(model))
-        if outcome.kind.failed:
-            assert not judge(case.data).kind.failed
+        if outcome.kind is Kind.WRONG:
             return case, outcome
         tried += 1
         if tried == limit:
             break
     return None
+
+
+def nothing(_: onnx.ModelProto) -> bool:
+    """The file is read as it is: the mistake is elsewhere."""
+    return True
 
 
 def _reader(model: onnx.ModelProto) -> Reader:
@@ -119,7 +121,7 @@ def python_integers(model: onnx.ModelProto) -> bool:
         for tensor in model.graph.initializer
         if tensor.data_type == onnx.TensorProto.INT64
     }
-    arithmetic: dict[str, Callable[[object, object], object]] = {
+    arithmetic: dict[str, Callable[..., Any]] = {
         "Add": np.add,
         "Sub": np.subtract,
         "Mul": np.multiply,

@@ -25,7 +25,7 @@ def draws(family: str, count: int, /, **choices: Sequence[Any]) -> Iterator[Draw
     sizes = [len(values) for values in space.values()]
     total = math.prod(sizes)
     random = np.random.default_rng(zlib.crc32(family.encode()))
-    chosen = range(total)
+    chosen: Sequence[int] = range(total)
     if total > count:
         chosen = sorted({int(k) for k in random.integers(total, size=count)})
     for index in chosen:

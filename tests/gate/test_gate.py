@@ -1,4 +1,4 @@
-"""Mistakes of the engine, planted, and files that ONNX Runtime serves otherwise: all are refused."""
+"""Mistakes planted in the engine, and files that are served otherwise: all are refused."""
 
 from __future__ import annotations
 

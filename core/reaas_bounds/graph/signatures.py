@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, helper
@@ -109,7 +110,7 @@ SIGNATURES: dict[str, Signature] = {
     "PRelu": Signature((7, 9, 16), inputs=(2, 2)),
     "Pow": Signature((7, 12, 13, 15), inputs=(2, 2)),
     "Pad": Signature((11, 13, 18, 19, *_TYPES), ("mode",), (2, 4)),
-    "ReduceL2": Signature((1, 11, 13, 18), _REDUCED, (1, 2)),
+    "ReduceL2": Signature((11, 13, 18), _REDUCED, (1, 2)),
     "ReduceMax": Signature((1, 11, 12, 13, 18, 20), _REDUCED, (1, 2)),
     "ReduceMean": Signature((1, 11, 13, 18), _REDUCED, (1, 2)),
     "ReduceMin": Signature((1, 11, 12, 13, 18, 20), _REDUCED, (1, 2)),
@@ -217,7 +218,8 @@ def _check_attributes(
         seen.add(name)
         if name not in signature.attributes or name not in schema.attributes:
             raise UnsupportedOperatorError(label(node), f"{node.op_type} with {name}")
-        if attribute.ref_attr_name or int(schema.attributes[name].type) != attribute.type:
+        wanted: Any = schema.attributes[name].type
+        if attribute.ref_attr_name or int(wanted) != attribute.type:
             raise InvalidModelError(f"node {label(node)!r}: {name} is of another type")
         if not all(map(math.isfinite, _floats(attribute))):
             raise InvalidModelError(f"node {label(node)!r}: {name} is not finite")

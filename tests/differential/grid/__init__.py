@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tests.differential.file import Case
+from tests.differential.fused import FUSED
 from tests.differential.graphs import GRAPHS
 from tests.differential.grid.arithmetic import ARITHMETIC
+from tests.differential.grid.composed import COMPOSED
 from tests.differential.grid.functions import FUNCTIONS
 from tests.differential.grid.integers import INTEGERS
 from tests.differential.grid.moving import MOVING
@@ -26,11 +28,13 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     **ARITHMETIC,
     **FUNCTIONS,
     **NORMALISING,
+    **COMPOSED,
     **REDUCTIONS,
     **SHAPES,
     **INTEGERS,
     **SCALES,
     **GRAPHS,
+    **FUSED,
     **HOSTILE,
     **MUTATED,
 }

@@ -101,7 +101,7 @@ def clips() -> Iterator[Case]:
             inputs = [_limit(file, draw[key]) for key in ("low", "high")]
             made = file.add("Clip", "x", *inputs)
         else:
-            given = {
+            given: dict[str, Any] = {
                 name: draw[key] if isinstance(draw[key], float) else ABSENT
                 for key, name in (("low", "min"), ("high", "max"))
             }

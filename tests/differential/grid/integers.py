@@ -40,7 +40,7 @@ def arithmetic() -> Iterator[Case]:
             np.array([np.clip(draw[k], tight.min, tight.max)], tight.dtype)
             for k in ("left", "right")
         )
-        given = {"direction": "LEFT"} if draw["kind"] == "BitShift" else {}
+        given: dict[str, Any] = {"direction": "LEFT"} if draw["kind"] == "BitShift" else {}
         value = file.add(draw["kind"], left, right, **given)
         if draw["again"] is not ABSENT:
             value = file.add(draw["again"], value, np.array([2], tight.dtype))
@@ -201,7 +201,7 @@ def _assembled(file: File, draw: Draw) -> str:
                 "float": floats(number),
                 "two": integers(number, 1),
             }
-            given = (
+            given: dict[str, Any] = (
                 {"value": numpy_helper.from_array(kinds[draw["fill"]])}
                 if draw["fill"] in kinds
                 else {}

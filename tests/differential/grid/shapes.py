@@ -18,7 +18,7 @@ AXES = mostly(
 
 def reshapes() -> Iterator[Case]:
     """``Reshape``: the batch kept, inferred, fixed, folded; zeros; wrong sizes."""
-    targets = (
+    targets: tuple[list[int], ...] = (
         [0, -1],
         [-1, 48],
         [1, 48],

@@ -170,10 +170,11 @@ def _batch_normalization(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         channels(node, builder.weight(node, position), shape) for position in (1, 2, 3, 4)
     )
     spread = variance + given["epsilon"]
-    if not bool((spread >= LEAST_FACTOR**2).all()):
+    # A negative variance could cancel epsilon: float32 has no digits of the rest.
+    if not bool(((spread >= LEAST_FACTOR**2) & (variance >= 0)).all()):
         raise InvalidModelError(
-            f"node {label(node)!r}: variance + epsilon is {float(spread.min()):.3g} in a channel; "
-            f"at least {LEAST_FACTOR**2:.3g} is read"
+            f"node {label(node)!r}: variance + epsilon is {float(spread.min()):.3g} in a channel, "
+            f"variance {float(variance.min()):.3g}; read are {LEAST_FACTOR**2:.3g} and 0 or more"
         )
     factor = gamma / torch.sqrt(variance + given["epsilon"])
     magnitude = beta.abs() + (mean * factor).abs()

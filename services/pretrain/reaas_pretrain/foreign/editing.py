@@ -74,12 +74,9 @@ def constants(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
     """Integer constants by name: initialisers and Constant nodes."""
     found = {t.name: t for t in graph.initializer if t.data_type == TensorProto.INT64}
     for node in graph.node:
-        if node.op_type == "Constant":
-            found |= {
-                node.output[0]: attribute.t
-                for attribute in node.attribute
-                if attribute.name == "value" and attribute.t.data_type == TensorProto.INT64
-            }
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "value" and attribute.t.data_type == TensorProto.INT64:
+                found[node.output[0]] = attribute.t
     return {name: numpy_helper.to_array(tensor) for name, tensor in found.items()}
 
 

@@ -20,7 +20,7 @@ def readable(file: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[
     if not 0 < stated < _OPSET or _read(model):
         return model, []
     try:
-        converted = version_converter.convert_version(_with_inputs(model), _OPSET)
+        converted = version_converter.convert_version(model, _OPSET)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         why = (str(error).splitlines() or [""])[0]
         raise PublishError(
@@ -39,11 +39,3 @@ def _read(model: onnx.ModelProto) -> bool:
     except BoundsError:
         return False
     return True
-
-
-def _with_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Before IR version 4 every weight was an input, and the converter looks for it there."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.ir_version = max(copy.ir_version, 4)
-    return copy

@@ -52,6 +52,8 @@ def rewrite(file: Path, wishes: Wishes) -> Rewritten:
     model = onnx.ModelProto()
     model.CopyFrom(own)
     output = choose_output(model.graph, wishes)
+    # Before this version weights had to be among the inputs, and they were left out of them.
+    model.ir_version = max(model.ir_version, 4)
     steps = [f"weights in {name}: put into the file" for name in foreign.beside]
     steps += _left_out(own, model, output)
     steps += _images(model.graph, images, wishes)
@@ -106,6 +108,5 @@ def _stated(own: onnx.ModelProto, model: onnx.ModelProto) -> list[str]:
         wanted = model.graph.output[0].type.tensor_type.shape.dim
         if len(dims) == 2 and not dims[0].dim_value and dims[1] == wanted[1]:
             return []
-    return [
-        f"output: stated as [N, {model.graph.output[0].type.tensor_type.shape.dim[1].dim_value}]"
-    ]
+    dim = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    return [f"output: stated as [N, {dim}]"]

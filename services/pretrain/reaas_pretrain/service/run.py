@@ -59,6 +59,8 @@ class Run(_Record):
     reason: str = ""
     restarts: int = 0
     cancelling: bool = False
+    waits: bool = False
+    """RUNNING, but its process was not begun by the place that it was given to."""
     publishing: Published | None = None
     """What was about to appear in the model repository: after a crash, it is looked for there."""
     published: Published | None = None
@@ -68,15 +70,27 @@ class Run(_Record):
         """Whether nothing will happen any more, but for publishing."""
         return self.state not in (RunState.QUEUED, RunState.RUNNING)
 
+    @property
+    def seen_as(self) -> RunState:
+        """The state for people: what was given to a place that has no room for it waits."""
+        return RunState.QUEUED if self.waits else self.state
+
     def launched(self) -> Run:
         """Its process is about to begin."""
+        reason = self.reason if self.cancelling else ""
         started = self.started or now()
-        return self._with(state=RunState.RUNNING, reason="", started=started)
+        return self._with(state=RunState.RUNNING, reason=reason, started=started, waits=False)
+
+    def waiting(self, reason: str) -> Run:
+        """Its process is not there yet: that time is no running time."""
+        reason = self.reason if self.cancelling else reason
+        started = self.started if self.restarts else None
+        return self._with(waits=True, reason=reason, started=started)
 
     def requeued(self, reason: str, *, restart: bool) -> Run:
         """It waits for another attempt; `restart` counts it as one."""
         restarts = self.restarts + restart
-        return self._with(state=RunState.QUEUED, reason=reason, restarts=restarts)
+        return self._with(state=RunState.QUEUED, reason=reason, restarts=restarts, waits=False)
 
     def cancel_requested(self) -> Run:
         """Somebody asked for its end."""
@@ -84,7 +98,7 @@ class Run(_Record):
 
     def over(self, state: RunState, reason: str = "") -> Run:
         """It has ended."""
-        return self._with(state=state, reason=reason, ended=now(), cancelling=False)
+        return self._with(state=state, reason=reason, ended=now(), cancelling=False, waits=False)
 
     def about_to_publish(self, published: Published) -> Run:
         """`published` is about to appear in the model repository."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 from reaas_runtime import DomainError
 
-from reaas_pretrain.service.launcher import End, Launcher, LaunchError, Outcome
+from reaas_pretrain.service.launcher import End, Launcher, LaunchError, Outcome, Waiting
 from reaas_pretrain.service.run import Run, RunState
 from reaas_pretrain.service.settings import PretrainSettings
 from reaas_pretrain.service.store import RunStore
@@ -86,7 +86,8 @@ class Supervisor:
         while True:
             now = time.monotonic()
             for run in self._store.runs(RunState.RUNNING):
-                self._on_time(run, now - last)
+                if not run.waits:
+                    self._on_time(run, now - last)
             last = now
             self._wake.clear()
             try:
@@ -130,11 +131,24 @@ class Supervisor:
             _log.warning("run cannot be looked at", run=run_id, why=str(error))
             return
         run = self._store.get(run_id)  # It may have been cancelled meanwhile.
-        if outcome is not None:
+        if isinstance(outcome, Outcome):
             self._stopped_at.pop(run_id, None)
             self._store.save(self._after(run, outcome))
-        elif run.cancelling:
+            return
+        self._note(run, outcome)
+        if run.cancelling:
             await self._press(run)
+
+    def _note(self, run: Run, outcome: Waiting | None) -> None:
+        """Whether its process has begun, where that has changed."""
+        if outcome is not None:
+            changed = run.waiting(outcome.reason)
+        elif run.waits:
+            changed = run.launched()
+        else:
+            return
+        if changed != run:
+            self._store.save(changed)
 
     async def _press(self, run: Run) -> None:
         """Ask the process of a cancelled run to end; after the grace, end it."""
