@@ -68,7 +68,7 @@ def scaled(factor: float) -> Any:
     return operator
 
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dilation ignored": ("Conv", "first", {"dilations": [1, 1], "pads": [0, 0, 0, 0]}),
     "padding off by one": ("Conv", "first", {"pads": [2, 1, 0, 1]}),
     "epsilon dropped": ("BatchNormalization", "norm", {"epsilon": 0.0}),
@@ -128,7 +128,7 @@ def test_an_engine_whose_error_is_beyond_use_is_still_compared(
 def test_features_divided_by_their_length_are_compared() -> None:
     model = onnx.load_model_from_string(body())
     model.graph.node[-1].output[0] = "long"
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(1e-12), "least"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1e-12, np.float32), "least"))
     model.graph.node.extend(
         [
             helper.make_node("ReduceL2", ["long"], ["length"], axes=[1], keepdims=1),

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from reaas_pretrain.adopt import Candidate, adopt, recertify
-from reaas_pretrain.arguments import ImageSize, Numbers
+from reaas_pretrain.arguments import image_size, numbers
 from reaas_pretrain.checkpoint import Checkpoint
 from reaas_pretrain.foreign import Wishes
 from reaas_pretrain.images import typical_images
@@ -83,8 +83,9 @@ def export_command(
 @click.option("--output", help="The value that is the feature. Default: the file's only output.")
 @click.option(
     "--size",
-    type=ImageSize(),
-    help="Images, HEIGHTxWIDTH, where the file leaves their size free.",
+    metavar="HEIGHTxWIDTH",
+    callback=image_size,
+    help="Of the images, where the file leaves their size free.",
 )
 @click.option(
     "--pixels",
@@ -92,8 +93,8 @@ def export_command(
     default="1",
     help="What white is in the images that the file reads. Default: 1.",
 )
-@click.option("--mean", type=Numbers(), help="Per channel, subtracted first: 0.485,0.456,0.406.")
-@click.option("--std", type=Numbers(), help="Per channel, divided by next: 0.229,0.224,0.225.")
+@click.option("--mean", callback=numbers, help="Per channel, subtracted first: 0.485,0.456,0.406.")
+@click.option("--std", callback=numbers, help="Per channel, divided by next: 0.229,0.224,0.225.")
 @click.option("--flatten", is_flag=True, help="Take all entries of a feature map.")
 @threads_option
 def adopt_command(

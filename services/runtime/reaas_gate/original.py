@@ -36,7 +36,8 @@ def check_same_as(
     probes = probe_images(network.input_shape, accepted, None)
     images = probes.images[:_IMAGES]
     if levels is not None:
-        images = np.rint(images.clip(0, 1) * np.float32(levels)) / np.float32(levels)
+        steps = np.rint(images.clip(0, 1) * levels).astype(np.float32)
+        images = np.divide(steps, np.float32(levels), dtype=np.float32)
     limits = 2 * Reference.of(network, images).limits()
     session = open_session(onnx)
     name = session.get_inputs()[0].name

@@ -30,9 +30,12 @@ def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
         return
     if new in names(graph):
         rename(graph, new, free_name(graph, f"{new}_inner"))
-    for value in (*graph.input, *graph.output, *graph.initializer):
+    for value in (*graph.input, *graph.output):
         if value.name == old:
             value.name = new
+    for weight in graph.initializer:
+        if weight.name == old:
+            weight.name = new
     for node in graph.node:
         for part in (node.input, node.output):
             for index, name in enumerate(part):

@@ -76,7 +76,7 @@ def _images(graph: onnx.GraphProto, images: ForeignInput, wishes: Wishes) -> lis
     steps = []
     if images.batch is not None:
         count = free_batch(graph, images.batch)
-        steps.append(f"batch of {images.batch}: free now ({count} Reshapes changed)")
+        steps.append(f"batch of {images.batch}: free now ({count} shapes changed)")
     steps += replace_input(graph, images, wishes)
     if images.name != INPUT:
         steps.append(f"input {images.name!r}: called {INPUT!r}")
