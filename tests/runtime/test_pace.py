@@ -83,7 +83,7 @@ async def test_floods_over_a_socket(models_dir: Path, tmp_path: Path) -> None:
         grpc.aio.insecure_channel(at.address) as channel,
     ):
         stub: Any = EncoderServiceStub(channel)
-        refused = []
+        refused: list[grpc.aio.AioRpcError] = []
         # Until the address has used up what it may, however slow the machine is.
         async with asyncio.timeout(60):
             while not refused or error_info(refused[-1]).reason == "UNAUTHENTICATED":
