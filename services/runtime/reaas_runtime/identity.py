@@ -15,8 +15,10 @@ from reaas_runtime.quota import Allowance, parse_limits
 ANONYMOUS = "anonymous"
 OTHER = "other"
 OPERATOR = "operator"
-ROLES = frozenset({OPERATOR})
-"""What a key may allow beyond queries. `operator`: run and publish pre-trainings."""
+ADMIN = "admin"
+ROLES = frozenset({OPERATOR, ADMIN})
+"""What a key may allow beyond queries. `operator`: run pre-trainings, end and publish its own ones.
+`admin`: the same with everybody's."""
 CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SCHEME = "bearer "
