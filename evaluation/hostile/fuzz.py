@@ -33,6 +33,9 @@ _KEYS = 64
 _AT_ONCE = 8
 _PATIENCE_S = 3.0
 _RAW_SHARE, _METRICS_SHARE = 0.2, 0.02
+_METRICS_REQUESTS = (b"GET /metrics HTTP/1.1\r\n\r\n", b"GET /" + b"x" * 9000, b"\xff" * 9)
+# What gRPC's client says of itself, with the code of a fault of the service.
+_OWN_WORDS = ("Invalid metadata", "Internal error from Core")
 _FAULTS = ("INTERNAL", "UNKNOWN")
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -156,9 +159,7 @@ class _Attacker:
             data = hostile_bytes(rng, rng.choice(self._keys))
             self.statuses += _named(await self._raw(self._service.port, data))
         elif kind < _RAW_SHARE + _METRICS_SHARE:
-            data = rng.choice(
-                (b"GET /metrics HTTP/1.1\r\n\r\n", b"GET /" + b"x" * 9000, b"\xff" * 9)
-            )
+            data = rng.choice(_METRICS_REQUESTS)
             self.statuses += await self._raw(self._service.metrics_port, data)
         else:
             method = self._methods[min(int(rng.expovariate(0.5)), len(self._methods) - 1)]
@@ -200,8 +201,11 @@ async def _call(
             if read == 3 or (method.path.endswith("/Watch") and read):
                 call.cancel()
         status = await call.code()
-        return status.name, await call.details() or ""
+        said = await call.details() or ""
+        return ("not sent" if said in _OWN_WORDS else status.name), said
     except aio.AioRpcError as error:
+        if error.details() in _OWN_WORDS:
+            return "not sent", error.details() or ""
         return error.code().name, error.details() or ""
     except asyncio.CancelledError:
         return "CANCELLED", ""
