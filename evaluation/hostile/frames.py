@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator
 
+import grpc
 import hpack
 from hyperframe.frame import (
     DataFrame,
@@ -37,16 +37,19 @@ _PATHS = (
 )
 # Compressed without saying how is INTERNAL by the gRPC specification, and so not among them.
 _BODIES = (b"\x00\x00\x00\x00\x00", b"\x00\x00\x00\x00\x03abc", b"\x00\xff\xff\xff\xff")
+Status = tuple[str, str]
+"""Name of a status code, and its message."""
+_NAMES = {str(code.value[0]).encode(): code.name for code in grpc.StatusCode}
 Headers = list[tuple[bytes, bytes]]
 
 
-async def raw_exchange(host: str, port: int, data: bytes, patience_s: float) -> Counter[str]:
+async def raw_exchange(host: str, port: int, data: bytes, patience_s: float) -> list[Status]:
     """Sends bytes on a connection of their own; statuses that came back, or how it ended."""
     try:
         async with asyncio.timeout(patience_s):
             reader, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError):
-        return Counter({"refused": 1})
+        return [("refused", "")]
     received = b""
     try:
         async with asyncio.timeout(patience_s):
@@ -60,7 +63,7 @@ async def raw_exchange(host: str, port: int, data: bytes, patience_s: float) -> 
         pass
     finally:
         writer.transport.abort()
-    return _statuses(received) or Counter({"closed or silent": 1})
+    return _statuses(received) or [("closed or silent", "")]
 
 
 def hostile_bytes(rng: random.Random, key: str) -> bytes:
@@ -170,19 +173,20 @@ def _data(stream: int, body: bytes) -> DataFrame:
     return DataFrame(stream, data=body, flags={"END_STREAM"})
 
 
-def _statuses(received: bytes) -> Counter[str]:
-    """gRPC statuses among the frames that came."""
-    found: Counter[str] = Counter()
+def _statuses(received: bytes) -> list[Status]:
+    """gRPC statuses, with what they say, among the frames that came."""
+    found = []
     decoder = hpack.Decoder()
     for frame in _frames(received):
         if isinstance(frame, HeadersFrame):
             try:
-                headers = decoder.decode(frame.data, raw=True)
+                headers = dict(decoder.decode(frame.data, raw=True))
             except hpack.HPACKError:
                 break
-            found.update(
-                f"status {value.decode()}" for name, value in headers if name == b"grpc-status"
-            )
+            number = headers.get(b"grpc-status")
+            if number is not None:
+                said = headers.get(b"grpc-message", b"").decode(errors="replace")
+                found.append((_NAMES.get(number, number.decode(errors="replace")), said))
     return found
 
 
