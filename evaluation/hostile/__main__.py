@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -53,7 +54,7 @@ def fuzz_command(requests: int, seed: int, models_dir: Path, out: Path | None) -
     sys.exit(broken)
 
 
-_ROWS = {
+_ROWS: dict[str, Callable[[Attacked], str]] = {
     "died": lambda s: "yes" if s.died else "no",
     "INTERNAL, UNKNOWN": lambda s: str(
         s.statuses.get("INTERNAL", 0) + s.statuses.get("UNKNOWN", 0)

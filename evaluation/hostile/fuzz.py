@@ -6,9 +6,11 @@ import asyncio
 import random
 import tempfile
 from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from grpc import aio
 from reaas_runtime.keys import add_key
@@ -180,6 +182,11 @@ async def _raw(port: int, data: bytes) -> list[tuple[str, str]]:
     return await raw_exchange("127.0.0.1", port, data, patience_s=0.3)
 
 
+async def _each(messages: Iterable[Any]) -> AsyncIterator[Any]:
+    for message in messages:
+        yield message
+
+
 async def _call(
     channel: aio.Channel, method: Method, rng: random.Random, keys: list[str]
 ) -> tuple[str, str]:
@@ -189,8 +196,8 @@ async def _call(
     if rng.random() < 0.15:
         data = spoilt(data, rng)
     try:
-        call = channel.stream_stream(method.path)(
-            iter([data] * (rng.choice((0, 1, 3)) if method.streams else 1)),
+        call: Any = channel.stream_stream(method.path)(
+            _each([data] * (rng.choice((0, 1, 3)) if method.streams else 1)),
             timeout=rng.choice((_PATIENCE_S, _PATIENCE_S, 0.05)),
             metadata=metadata(rng, keys),
         )

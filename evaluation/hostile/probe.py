@@ -16,7 +16,12 @@ _EVERY_S, _PATIENCE_S = 0.05, 10.0
 def main(address: str) -> None:
     """Probe `address`."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.readline(), ended.set()), daemon=True).start()
+
+    def wait() -> None:
+        sys.stdin.readline()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     latencies: list[float] = []
     failed = 0
     with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:

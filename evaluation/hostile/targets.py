@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import Message
@@ -78,6 +79,7 @@ def _f2i() -> list[Method]:
         normals=_tensor(np.full((2, 3, 128), 0.01)), offsets=_tensor(np.full((2, 3), CANARY_MARGIN))
     )
     seeds = []
+    number: Any
     for number in f2i_pb2.Method.values():
         request = f2i_pb2.PerturbRequest(model=_MODEL, inputs=_images(2), method=number)
         request.search.max_steps = 2
