@@ -79,12 +79,13 @@ pretrain: $(VENV)/.reaas-dev ## Pre-train an encoder and publish it (RECIPE= DAT
 ENGINE ?= docker
 TAG ?= 0.1.0
 BUILD_ARGS ?=
+# Tagged with the name in full: podman would make `reaas-f2i` a `localhost/reaas-f2i`, which no node looks for.
 IMAGES := encoder f2i pretrain models
 
 .PHONY: images
 images: ## Build the container images and check their sizes (ENGINE=docker|podman TAG= BUILD_ARGS=)
 	for target in $(IMAGES); do \
-	  $(ENGINE) build $(BUILD_ARGS) --file deploy/docker/Dockerfile --target $$target --tag reaas-$$target:$(TAG) .; \
+	  $(ENGINE) build $(BUILD_ARGS) --file deploy/docker/Dockerfile --target $$target --tag docker.io/library/reaas-$$target:$(TAG) .; \
 	done
 	$(PYTHON) scripts/check_image_sizes.py --engine $(ENGINE) --tag $(TAG)
 
@@ -98,6 +99,10 @@ test: lint types ## Install everything, lint, type-check and run the tests
 .PHONY: test-slow
 test-slow: $(VENV)/.reaas-dev ## Run the slow tests: long attacks, larger networks
 	$(BIN)/python -m pytest -m slow
+
+.PHONY: test-mutation
+test-mutation: $(VENV)/.reaas-dev ## Plant known mistakes in the engine, and say which test catches each
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutation
 
 .PHONY: lint
 lint: $(VENV)/.reaas-dev ## Check style, imports, the contract and that the stubs are current
@@ -139,6 +144,10 @@ protos: $(VENV)/.reaas-dev ## Generate the Python stubs from protos/
 dashboards: $(VENV)/.reaas-dev ## Generate Grafana's dashboards and the operator's rules
 	$(BIN)/python -m scripts.dashboards
 	$(BIN)/python scripts/operator_rules.py
+
+.PHONY: chart
+chart: $(VENV)/.reaas-dev ## Bring the objects of deploy/k8s into the Helm chart (after a change of either)
+	$(BIN)/python scripts/helm_chart.py
 
 .PHONY: constraints
 constraints: $(VENV)/.reaas-dev ## Pin what is installed now in constraints.txt

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from reaas_bounds.bounds.lipschitz import RELATIVE_ROUNDING, lipschitz_constant
+from reaas_bounds.bounds.region import Region
 from reaas_bounds.errors import InvalidQueryError
 from reaas_bounds.graph.network import Network, load_network
+from reaas_bounds.graph.nodes import Affine
 from reaas_bounds.rounding import float32_error
 
 # Of the unit ball, with room for what float32 makes of its border.
@@ -18,8 +21,9 @@ class CertifiedConstants:
     """What holds for every image, once per model (and per client's input size).
 
     Attributes:
-        lipschitz: ``||f(x) - f(y)||_2 <= lipschitz * ||x - y||_2``, rounding included.
-        method: ``averaged-operators`` or ``layer-product``.
+        lipschitz: ``||f(x) - f(y)||_2 <= lipschitz * ||x - y||_2``, rounding included. Of networks
+            with products of activations: for images that a service takes (``ACCEPTED``).
+        method: ``averaged-operators`` or ``layer-product``; ``accepted-range`` with such products.
         layer_norms: certified norm of each folded affine map, in graph order.
         relative_rounding: relative margin by which ``lipschitz`` was widened.
         float32_slope, float32_offset: ``||feature_float32(x) - f(x)||_2 <= slope ||x||_2 +
@@ -67,6 +71,8 @@ def certified_constants(network: Network | bytes) -> CertifiedConstants:
         network = load_network(network)
     if network.least_length is not None:
         return _divided(certified_constants(network.before), network.least_length)
+    if network.coupled:
+        return _coupled(network)
     constant = lipschitz_constant(network.folded, network.norms)
     slope, offset = float32_error(network)
     return CertifiedConstants(
@@ -77,6 +83,32 @@ def certified_constants(network: Network | bytes) -> CertifiedConstants:
         float32_slope=slope,
         float32_offset=offset,
     )
+
+
+def _coupled(network: Network) -> CertifiedConstants:
+    """Constants on the box of accepted images.
+
+    Both are cut off where they would be of no use anyway. Two float32 images differ by ``2^-149``
+    at least, and two float32 features by less than ``2^129 sqrt(d)``: what is served cannot have
+    a larger constant than their quotient, nor be further off.
+    """
+    region = Region.accepted(network)
+    nodes, side = network.folded.nodes, math.sqrt(network.feature_dim)
+    norms = tuple(network.norms.of(node.linear) for node in nodes if isinstance(node, Affine))
+    slope, offset = float32_error(network)
+    return CertifiedConstants(
+        lipschitz=_at_most(region.constant * (1 + RELATIVE_ROUNDING), side * 2.0**279),
+        method="accepted-range",
+        layer_norms=norms,
+        relative_rounding=RELATIVE_ROUNDING,
+        float32_slope=slope,
+        float32_offset=_at_most(offset, side * 2.0**130),
+    )
+
+
+def _at_most(bound: float, limit: float) -> float:
+    """``bound``, or ``limit`` where that is smaller or the bound no number."""
+    return bound if bound < limit else limit
 
 
 def _divided(before: CertifiedConstants, least: float) -> CertifiedConstants:

@@ -63,7 +63,7 @@ def margins_before(network: Network, x: Tensor, asked: MarginSets) -> MarginSets
     nearest = (margins / across).amin(2).clamp_min(_SHORTEST)
     free = level <= -sizes * (1 + _MARGIN)
     found = [
-        _within(rows, margins, level, length - error, free, torch.minimum(within, reach * nearest))
+        _within(rows, margins, level, length, error, free, torch.minimum(within, reach * nearest))
         for reach in REACHES
     ]
     normals, bounds, balls = (
@@ -73,11 +73,21 @@ def margins_before(network: Network, x: Tensor, asked: MarginSets) -> MarginSets
 
 
 def _within(
-    rows: Tensor, margins: Tensor, level: Tensor, length: Tensor, free: Tensor, radii: Tensor
+    rows: Tensor,
+    margins: Tensor,
+    level: Tensor,
+    length: Tensor,
+    error: Tensor,
+    free: Tensor,
+    radii: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, margins and radii [n, s] of the sets in balls of ``radii`` around z."""
+    """Rows, margins and radii [n, s] of the sets in balls of ``radii`` around the served z.
+
+    That one is within ``error`` [n, 1, 1] of the exact z, of which length and direction are known:
+    what is within a radius of it is within so much more of the exact one.
+    """
     radii = radii.clamp_min(_SHORTEST)
-    rho = radii[..., None] * (1 + _MARGIN)
+    rho = (radii[..., None] + error) * (1 + _MARGIN)
     base = (length - rho).clamp_min(_SHORTEST)
     lost = level.clamp_min(0) * rho.square() / (2 * base)
     normals = torch.where(free[..., None], 0.0, rows)

@@ -25,6 +25,10 @@ class Method(Enum):
     IBP = "ibp"
 
 
+# Radii that differ by less are hardly different float64 numbers, and no bound is so exact.
+SMALLEST_TOLERANCE = 1e-12
+
+
 @dataclass(frozen=True)
 class SearchOptions:
     """How hard to look for the largest radius; the answer is certified whatever they are."""
@@ -40,9 +44,10 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.max_steps < 1:
             raise InvalidQueryError("max_steps", f"must be at least 1, got {self.max_steps}")
-        if not 0 < self.relative_tolerance < 1:
+        if not SMALLEST_TOLERANCE <= self.relative_tolerance < 1:
             raise InvalidQueryError(
-                "relative_tolerance", f"must be in (0, 1), got {self.relative_tolerance}"
+                "relative_tolerance",
+                f"must be in [{SMALLEST_TOLERANCE:g}, 1), got {self.relative_tolerance}",
             )
 
 
@@ -99,7 +104,9 @@ def rounded_down(radius: float, digits: int = 12) -> float:
     left of it in a radius is cut off here, so that a query's answer does not depend on what else
     is in its batch.
     """
-    if radius <= 0.0 or not math.isfinite(radius):
-        return max(radius, 0.0)
+    if not radius > 0.0:
+        return 0.0
+    if math.isinf(radius):
+        return radius
     step = 10.0 ** (math.floor(math.log10(radius)) - digits + 1)
     return math.floor(radius * (1 - 2.0**-50) / step) * step * (1 - 2.0**-52)

@@ -5,7 +5,8 @@ The client compares features that were computed in float32; a certificate has to
 Theorem behind all functions: a node adds the rounding of its own sums (see `summation`) to the
 error of what it reads, and the rest of the network multiplies the 2-norm of that by at most its
 Lipschitz constant. Deterministic. Assumes IEEE float32 products that are summed directly, in any
-order: no Winograd or FFT convolution, no TF32, no half precision, no overflow.
+order: no Winograd or FFT convolution, no TF32, no half precision. Denormal numbers may be flushed
+to 0, on reading and on writing (see `flushing`); radii end where a sum might overflow.
 """
 
 from __future__ import annotations
@@ -13,30 +14,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reaas_bounds.bounds.region import Region
 from reaas_bounds.bounds.row_constant import ROUNDING
+from reaas_bounds.coupled_error import Centre, RegionError
 from reaas_bounds.graph.network import Network
 from reaas_bounds.measurement import Measurement
-from reaas_bounds.propagation import Propagation, Sizes, prefixes
+from reaas_bounds.propagation import Propagation, Sizes
 
 # Float64 rounding of this analysis itself, and float32 rounding of its coefficients.
 MARGIN = 1 + 1e-6
+FARTHEST = 1e9
 _OFFSET = torch.tensor([0.0, 1.0], dtype=torch.float64)
 
 
 def float32_error(network: Network) -> tuple[float, float]:
     """(slope, offset): ``||feature_float32(x) - f(x)||_2 <= slope ||x||_2 + offset``, every x.
 
+    For networks with products of activations: every x that a service takes (``ACCEPTED``).
+
     The sizes ``||h||`` are bounded by their value at the black image plus a Lipschitz constant
     times ``||x||_2``. Includes the rounding of uint8/255 and of a float32 resize.
     """
+    if network.coupled:
+        accepted = Region.accepted(network)
+        middle = torch.zeros(1, *network.input_shape, dtype=torch.float64)
+        return 0.0, RegionError(accepted, Centre.of(network, middle)).value
     known = Propagation.of(network)
-    black = torch.zeros(1, *network.input_shape, dtype=torch.float64)
-    values = network.executed.activations(black)
     # Everything below is linear in (slope, offset), so both travel as one tensor [2].
-    sizes = [
-        torch.tensor([p, float(v.norm())], dtype=torch.float64)
-        for p, v in zip(prefixes(network), values, strict=True)
-    ]
+    sizes = [torch.tensor(line, dtype=torch.float64) for line in known.sizes]
 
     def sums(index: int, error: Tensor) -> Tensor:
         source, (magnitude, total) = known.affine(index).source, known.rounding[index].largest
@@ -57,8 +62,21 @@ def float32_error_at(network: Network, x: Tensor) -> Tensor:
     Far below what ``float32_error`` says for all x, and grows by at most its slope with the
     distance from x. The same bits for x in any batch.
     """
+    if network.coupled:
+        return x.new_tensor([_coupled_error(network, image) for image in x])
     measurement = Measurement.of(network)
-    return _weighted(measurement.propagation.suffix, measurement.at(x).added) * MARGIN
+    found = _weighted(measurement.propagation.suffix, measurement.at(x).added) * MARGIN
+    return _certain(found)
+
+
+def within_range(network: Network, x: Tensor) -> list[float]:
+    """Radii [n] around images x [n, C, H, W] within which no float32 operation overflows.
+
+    At most ``FARTHEST``: no image is that far from another, and a search ends somewhere.
+    """
+    safe = Measurement.of(network).propagation.flushing.safe_norm * (1 - 1e-9)
+    lengths = x.flatten(1).norm(dim=1).tolist()
+    return [min(max(0.0, safe - length), FARTHEST) for length in lengths]
 
 
 def float32_row_error_at(network: Network, x: Tensor, rows: Tensor) -> Tensor:
@@ -69,6 +87,9 @@ def float32_row_error_at(network: Network, x: Tensor, rows: Tensor) -> Tensor:
     instead of ``||c|| ||W||``. Grows by at most ``||c||`` times the slope of ``float32_error``
     with the distance from x. The same bits for x and its rows in any batch.
     """
+    if network.coupled:
+        errors: Tensor = rows.norm(dim=2) * float32_error_at(network, x)[:, None]
+        return errors
     measurement = Measurement.of(network)
     measured, known = measurement.at(x), measurement.propagation
     added = torch.stack(measured.added, dim=1)  # [n, nodes]
@@ -77,7 +98,12 @@ def float32_row_error_at(network: Network, x: Tensor, rows: Tensor) -> Tensor:
         _row_errors(network, known, own, parts, few)
         for own, parts, few in zip(measured.own, added, rows, strict=True)
     ]
-    return torch.stack(found) if found else rows.new_zeros(rows.shape[:2])
+    return _certain(torch.stack(found)) if found else rows.new_zeros(rows.shape[:2])
+
+
+def _coupled_error(network: Network, image: Tensor) -> float:
+    region = Region.around(network, image[None], 0.0)
+    return RegionError(region, Centre.of(network, image[None])).value
 
 
 def _row_errors(
@@ -91,6 +117,11 @@ def _row_errors(
     last = rows.abs() @ own + lengths * (added[-1] - own.norm())
     last = torch.minimum(last, lengths * added[-1])
     return torch.mv(constants[:, :-1], added[:-1]).add(last).mul(MARGIN)
+
+
+def _certain(errors: Tensor) -> Tensor:
+    """Where an error is no number, an operation overflowed at the image: nothing is known."""
+    return errors.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def _weighted(constants: list[float], added: list[Tensor]) -> Tensor:

@@ -10,13 +10,17 @@ from torch import Tensor
 from reaas_bounds.bounds import per_coordinate_floor
 from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image, Searched
 from reaas_bounds.constants import CertifiedConstants
+from reaas_bounds.coupled import certify_coupled_balls
+from reaas_bounds.errors import CalledOffError
 from reaas_bounds.graph.network import Network
 from reaas_bounds.grid import Grid
+from reaas_bounds.interruption import uninterrupted
 from reaas_bounds.local import certify_locally
 from reaas_bounds.normalisation import radii_before
 from reaas_bounds.pairs import Pairs
 from reaas_bounds.query import CertifiedRadius, Method, SearchOptions, check_query
 from reaas_bounds.radius_search import Allowance, RadiusSearch
+from reaas_bounds.rounding import within_range
 
 Stop = Callable[[], bool]
 
@@ -46,11 +50,15 @@ def certify_ball(
     Theorem: with ``B(r) >= max ||f(x + d) - f(x)||_2`` over ``||d||_2 <= r``, e(x) a bound of the
     float32 error of the feature of x, and slope its growth, ``B(r) + 2 e(x) + slope r <= R'``
     implies that the float32 features of all images within r of x lie within R' of x's. The
-    answer is the largest r found for which this was checked; 0 if no r > 0 passes.
+    answer is the largest r found for which this was checked; 0 if no r > 0 passes. It ends where
+    a float32 operation might overflow (``within_range``).
 
     AUTO is the largest of LIPSCHITZ (closed form), LOCAL (fine level), CROWN and CROWN_JOINT; IBP's
     bound is never below CROWN's. A bound that fails just above the best so far is dropped: its own
     answer would not be larger. ``Optimistic`` spares most of these evaluations.
+
+    Networks with products of activations (``Network.coupled``): by their constants around the
+    image, whatever the method is; see ``certify_coupled_balls``.
 
     Features that are divided by their length: ``radii_before`` says what that is before.
 
@@ -65,21 +73,32 @@ def certify_ball(
         method: the bound to use.
         options: search effort.
         stop: asked between bound evaluations; once True, the certified lower ends so far are
-            returned with ``converged`` False.
+            returned with ``converged`` False. ``interruptible`` does the same inside of them.
 
     Raises:
         InvalidQueryError: shapes or values that make no sense; names the argument.
     """
     check_query(network, inputs, feature_radii)
     options = options or SearchOptions()
-    if network.least_length is not None:
-        feature_radii = radii_before(network, inputs, feature_radii)
-        network, constants = network.before, constants.undivided
-    pairs = Pairs.of(network, constants, inputs, feature_radii)
+    with uninterrupted():
+        if network.least_length is not None:
+            feature_radii = radii_before(network, inputs, feature_radii)
+            network, constants = network.before, constants.undivided
+        if network.coupled:
+            return certify_coupled_balls(network, inputs, feature_radii, options, stop)
+        rooms = within_range(network, inputs)
+        pairs = Pairs.of(network, constants, inputs, feature_radii)
+        if method is not Method.LIPSCHITZ:
+            pairs = pairs.condensed()
     if method is Method.LOCAL:
-        return certify_locally(pairs, options, stop)
-    singles = [pairs.select([index]) for index in range(len(inputs))]
-    return [_certify(pair, method, options, stop) for pair in singles]
+        answers = certify_locally(pairs, options, stop)
+    else:
+        singles = [pairs.select([index]) for index in range(len(inputs))]
+        answers = [_certify(pair, method, options, stop) for pair in singles]
+    return [
+        replace(answer, radius=min(answer.radius, room))
+        for answer, room in zip(answers, rooms, strict=True)
+    ]
 
 
 def _certify(pair: Pairs, method: Method, options: SearchOptions, stop: Stop) -> CertifiedRadius:
@@ -108,7 +127,11 @@ def _best_of_all(
     for method in (Method.CROWN, Method.CROWN_JOINT):
         if stop():
             return replace(best, converged=False)
-        if _may_win(image, pair, method, best.radius, options):
+        try:
+            may_win = _may_win(image, pair, method, best.radius, options)
+        except CalledOffError:
+            return replace(best, converged=False)
+        if may_win:
             found = _search(image, pair, method, options, stop, best.radius)
             best = _combined(best, found)
     return best

@@ -112,10 +112,11 @@ def test_orthogonal_layers_with_sorted_pairs_have_constant_one() -> None:
 @pytest.mark.parametrize(
     ("kind", "constants", "attributes", "operator"),
     [
-        ("Softmax", [], {}, "Softmax"),
+        ("Softmax", [], {"axis": 0}, "axis=0"),
         ("Exp", [], {}, "Exp"),
         ("Erf", [], {}, "Erf"),
-        ("InstanceNormalization", [np.ones(2), np.ones(2)], {}, "InstanceNormalization"),
+        ("InstanceNormalization", [np.ones(2)] * 2, {"epsilon": 0.0}, "epsilon=0"),
+        ("LayerNormalization", [np.ones(6)], {"epsilon": -1.0}, "epsilon=-1"),
         ("LpNormalization", [], {"axis": 1}, "it moves features arbitrarily fast"),
         ("ReduceL2", [], {"axes": [1]}, "other axes than the one of a vector"),
         ("Gelu", [], {"approximate": "cubic"}, "approximate=cubic"),

@@ -19,6 +19,8 @@ K8S = ROOT / "deploy/k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
 COMPONENTS = sorted(path.parent.name for path in K8S.glob("components/*/kustomization.yaml"))
 SERVICES = ("encoder", "f2i", "pretrain")
+# What may not be used together: two autoscalers of one Deployment, two ways in by one name.
+APART = ({"hpa", "keda"}, {"gateway", "ingress"})
 
 Object = dict[str, Any]
 needs_kubectl = pytest.mark.skipif(
@@ -29,14 +31,15 @@ needs_kubectl = pytest.mark.skipif(
 @functools.cache
 def overlay(name: str) -> tuple[Object, ...]:
     """All objects of an overlay."""
-    return _built(K8S / "overlays" / name)
+    return built(K8S / "overlays" / name)
 
 
 def combinations() -> Iterator[tuple[str, ...]]:
-    """Every set of components that may be used together: `hpa` and `keda` exclude each other."""
-    for size in range(len(COMPONENTS) + 1):
-        for chosen in itertools.combinations(COMPONENTS, size):
-            if not {"hpa", "keda"} <= set(chosen):
+    """Every set of components that may be used together, `pretrain` first, as others patch it."""
+    others = sorted(COMPONENTS, key=lambda name: name != "pretrain")
+    for size in range(len(others) + 1):
+        for chosen in itertools.combinations(others, size):
+            if not any(pair <= set(chosen) for pair in APART):
                 yield chosen
 
 
@@ -52,7 +55,12 @@ def base_with(components: tuple[str, ...]) -> tuple[Object, ...]:
             "components": [f"../components/{name}" for name in components],
         }
         (Path(directory) / "kustomization.yaml").write_text(yaml.safe_dump(content))
-        return _built(Path(directory))
+        return built(Path(directory))
+
+
+def services_of(objects: tuple[Object, ...]) -> list[str]:
+    """The services that are deployed."""
+    return [name.removeprefix("reaas-") for name in of_kind(objects, "Deployment")]
 
 
 def of_kind(objects: tuple[Object, ...], kind: str) -> dict[str, Object]:
@@ -76,7 +84,8 @@ def environment(objects: tuple[Object, ...], service: str) -> dict[str, str]:
     return values
 
 
-def _built(directory: Path) -> tuple[Object, ...]:
+def built(directory: Path) -> tuple[Object, ...]:
+    """All objects of the kustomization in a directory."""
     done = subprocess.run(
         ["kubectl", "kustomize", str(directory)], capture_output=True, text=True, check=False
     )

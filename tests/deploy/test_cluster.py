@@ -59,12 +59,14 @@ def installed() -> Iterator[None]:
     """The overlay `dev`, rolled out."""
     kubectl("apply", "-k", str(K8S / "overlays/dev"))
     try:
-        for name in ("encoder", "f2i", "pretrain"):
+        for name in ("encoder", "f2i"):
             target = f"deployment/reaas-{name}"
             kubectl("-n", "reaas", "rollout", "status", target, "--timeout=300s")
         yield
     finally:
-        kubectl("delete", "-k", str(K8S / "overlays/dev"), "--wait=false")
+        # The namespace ends last; the next run could not make it while it does.
+        kubectl("delete", "-k", str(K8S / "overlays/dev"), "--wait=true", "--timeout=300s")
+        kubectl("wait", "--for=delete", "namespace/reaas", "--timeout=300s")
 
 
 def certify(client: reaas.Client) -> int:

@@ -22,6 +22,7 @@ import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sklearn.datasets import load_digits
 
+from scripts.check_image_sizes import REGISTRY
 from tests.deploy.rendered import Object, needs_kubectl, of_kind, overlay
 
 pytestmark = [pytest.mark.slow, needs_kubectl]
@@ -78,7 +79,7 @@ def on_loopback(deployment: Object, ports: Ports) -> Object:
     # An optional Secret that is not there: podman knows none that may be missing.
     pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != "keys"]
     for container in [*pod["containers"], *pod["initContainers"]]:
-        container["image"] = f"localhost/{container['image']}"
+        container["image"] = f"{REGISTRY}/{container['image']}"
         mounts = container["volumeMounts"]
         container["volumeMounts"] = [mount for mount in mounts if mount["name"] != "keys"]
     [container] = pod["containers"]
@@ -94,7 +95,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ports
     objects = overlay("dev")
     deployments = of_kind(objects, "Deployment")
     tag = deployments["reaas-encoder"]["spec"]["template"]["spec"]["containers"][0]["image"]
-    if not image_exists(f"localhost/{tag}"):
+    if not image_exists(f"{REGISTRY}/{tag}"):
         pytest.skip("no images: make images ENGINE=podman")
     ports = {name: Ports.free() for name in ("encoder", "f2i")}
     config = deepcopy(of_kind(objects, "ConfigMap")["reaas-config"])

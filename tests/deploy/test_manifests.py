@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 from reaas_encoder.settings import EncoderSettings
 from reaas_f2i.settings import F2ISettings
 from reaas_pretrain.service.settings import PretrainSettings
@@ -22,23 +27,38 @@ from tests.deploy.rendered import (
     SERVICES,
     Object,
     base_with,
+    built,
     combinations,
     environment,
     needs_kubectl,
     of_kind,
     overlay,
     pod_of,
+    services_of,
 )
 
 pytestmark = needs_kubectl
 KUBERNETES = "1.32"
 # Kinds of other projects: Kubernetes itself has no schema of them.
-FOREIGN = {"ServiceMonitor", "PrometheusRule", "Certificate", "ScaledObject"}
+FOREIGN = {
+    "ServiceMonitor",
+    "PrometheusRule",
+    "Certificate",
+    "ScaledObject",
+    "Gateway",
+    "GRPCRoute",
+}
 SETTINGS: dict[str, type[ServerSettings]] = {
     "encoder": EncoderSettings,
     "f2i": F2ISettings,
     "pretrain": PretrainSettings,
 }
+# Each service of each overlay: dev is without pre-training, which nobody could use there.
+DEPLOYED = (
+    [(name, service) for name in OVERLAYS for service in services_of(overlay(name))]
+    if (shutil.which("kubectl"))
+    else []
+)
 
 
 def check_schema(objects: tuple[Object, ...]) -> None:
@@ -64,8 +84,7 @@ def test_all_combinations_of_components_are_valid() -> None:
         check_schema(base_with(chosen))
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(("name", "service"), DEPLOYED)
 def test_pods_meet_the_restricted_standard(name: str, service: str) -> None:
     pod = pod_of(overlay(name), service)
     assert pod["securityContext"]["runAsNonRoot"]
@@ -81,8 +100,7 @@ def test_pods_meet_the_restricted_standard(name: str, service: str) -> None:
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(("name", "service"), DEPLOYED)
 def test_settings_are_those_of_the_service(
     name: str, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +155,12 @@ def test_only_pretraining_may_talk_to_the_api_server() -> None:
         for verb in rule["verbs"]
     }
     jobs = {("jobs", verb) for verb in ("create", "get", "delete")}
-    assert allowed == jobs | {("pods", "list"), ("pods/log", "get")}
+    assert allowed == jobs | {
+        ("pods", "list"),
+        ("pods/log", "get"),
+        ("events", "list"),
+        ("networkpolicies", "create"),
+    }
     assert not of_kind(overlay("prod"), "ClusterRole")
 
 
@@ -152,7 +175,6 @@ def test_networks_are_closed_but_for_the_flows_there_are() -> None:
         "prometheus-to-metrics",
         "pretrain-to-api-server",
         "dns",
-        "workers-to-workers",
     }
     for policy in policies.values():
         assert policy["spec"]["podSelector"], "a policy for all pods opens more than one flow"
@@ -189,13 +211,77 @@ def test_prod_survives_nodes_and_deployments() -> None:
         assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
+def test_prod_describes_nothing_to_strangers() -> None:
+    config = of_kind(overlay("prod"), "ConfigMap")["reaas-config"]
+    assert config["data"]["REAAS_REFLECTION"] == "false"
+
+
 def test_every_image_is_built_from_a_target() -> None:
     dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text()
     for service in SERVICES:
         pod = pod_of(overlay("prod"), service)
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
             target = container["image"].removeprefix("reaas-").split(":")[0]
-            assert f"\nFROM base AS {target}\n" in dockerfile
+            assert re.search(rf"^FROM (base|scratch) AS {target}$", dockerfile, re.MULTILINE)
+
+
+def test_an_overlays_image_names_reach_every_container() -> None:
+    """Of a registry: nothing names the images but where kustomize's `images:` changes them."""
+    with tempfile.TemporaryDirectory(dir=K8S, prefix=".test-") as directory:
+        names = [f"reaas-{target}" for target in (*SERVICES, "models")]
+        content = {
+            "resources": ["../overlays/prod"],
+            "images": [
+                {"name": name, "newName": f"registry.example/{name}", "newTag": "9"}
+                for name in names
+            ],
+        }
+        (Path(directory) / "kustomization.yaml").write_text(yaml.safe_dump(content))
+        objects = built(Path(directory))
+    text = yaml.safe_dump_all(objects)
+    for name in names:
+        assert f"registry.example/{name}:9" in text
+        assert f"{name}:0" not in text
+
+
+def test_pretraining_asks_for_the_api_server_and_dns_only() -> None:
+    policies = of_kind(overlay("prod"), "NetworkPolicy")
+    [rule] = policies["pretrain-to-api-server"]["spec"]["egress"]
+    blocks = [ipaddress.ip_network(peer["ipBlock"]["cidr"]) for peer in rule["to"]]
+    assert all(block.is_private or str(block) == "100.64.0.0/10" for block in blocks)
+    [rule] = policies["dns"]["spec"]["egress"]
+    assert {"ipBlock": {"cidr": "169.254.0.0/16"}} in rule["to"], "caches on nodes"
+
+
+@pytest.mark.parametrize(("name", "service"), DEPLOYED)
+def test_kubectl_looks_at_the_services_container(name: str, service: str) -> None:
+    template = of_kind(overlay(name), "Deployment")[f"reaas-{service}"]["spec"]["template"]
+    chosen = template["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"]
+    assert chosen == template["spec"]["containers"][0]["name"] == service
+
+
+@pytest.mark.parametrize("component", ["gateway", "ingress"])
+def test_the_way_in_leads_to_the_two_services_only(component: str) -> None:
+    objects = base_with(("pretrain", component))
+    services = {s for s in of_kind(objects, "Service") if s != "reaas-pretrain-workers"}
+    if component == "gateway":
+        routes = of_kind(objects, "GRPCRoute").values()
+        rules = [rule for route in routes for rule in route["spec"]["rules"]]
+        ways = {
+            (rule["matches"][0]["method"]["service"], rule["backendRefs"][0]["name"])
+            for rule in rules
+        }
+    else:
+        [found] = of_kind(objects, "Ingress")["reaas"]["spec"]["rules"]
+        ways = {
+            (path["path"].strip("/"), path["backend"]["service"]["name"])
+            for path in found["http"]["paths"]
+        }
+    assert ways == {
+        ("reaas.v1.EncoderService", "reaas-encoder"),
+        ("reaas.v1.F2IService", "reaas-f2i"),
+    }
+    assert {backend for _, backend in ways} < services
 
 
 def test_no_file_of_the_build_is_left_behind() -> None:

@@ -26,8 +26,10 @@ class Cluster:
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     pods: list[dict[str, Any]] = field(default_factory=list)
+    policies: list[dict[str, Any]] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
     refuse: int | None = None
     """Status that everything is answered with."""
     nodes_answer: bool = True
@@ -50,6 +52,31 @@ class Cluster:
             }
         )
         self.logs[name] = log
+
+    def hold_pod(self, job: str, name: str, status: dict[str, Any]) -> None:
+        """The job controller makes a pod that does not run; `status` is what is said of it."""
+        self.begin_pod(job, name)
+        self.pods[-1]["status"] = {"phase": "Pending"} | status
+
+    def run_pod(self, name: str, log: str) -> None:
+        """A pod that was held runs."""
+        [pod] = [pod for pod in self.pods if pod["metadata"]["name"] == name]
+        pod["status"] = {"phase": "Running"}
+        self.logs[name] = log
+
+    def warn(self, about: str, reason: str, message: str) -> None:
+        """An event of type Warning about a pod or job."""
+        second = TIME.format(len(self.events))
+        self.events.append(
+            {
+                "metadata": {"name": f"{about}.{len(self.events)}", "creationTimestamp": second},
+                "involvedObject": {"name": about},
+                "type": "Warning",
+                "reason": reason,
+                "message": message,
+                "lastTimestamp": second,
+            }
+        )
 
     def end_job(self, job: str, kind: str, reason: str = "", message: str = "") -> None:
         """The job controller reports the end: kind "Complete" or "Failed"."""
@@ -89,6 +116,10 @@ class Cluster:
                 return self._delete(name, query)
             case "GET", ["api", "v1", "namespaces", _, "pods"]:
                 return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._select(query)}
+            case "POST", ["apis", "networking.k8s.io", "v1", "namespaces", _, "networkpolicies"]:
+                return self._create_policy(json.loads(body))
+            case "GET", ["api", "v1", "namespaces", _, "events"]:
+                return 200, {"kind": "EventList", "apiVersion": "v1", "items": self._about(query)}
             case "GET", ["api", "v1", "namespaces", _, "pods", name, "log"]:
                 if not self.nodes_answer:
                     return 500, _status(500, "dial tcp 10.0.0.7:10250: connect: connection refused")
@@ -106,6 +137,14 @@ class Cluster:
         self.jobs[name] = job | {"metadata": metadata, "status": {"active": 1, "ready": 1}}
         return 201, self.jobs[name]
 
+    def _create_policy(self, policy: dict[str, Any]) -> tuple[int, Any]:
+        kubernetes_validate.validate(policy, "1.32", strict=True)
+        name = policy["metadata"]["name"]
+        if any(name == known["metadata"]["name"] for known in self.policies):
+            return 409, _status(409, "AlreadyExists")
+        self.policies.append(policy)
+        return 201, policy
+
     def _found(self, name: str) -> tuple[int, Any]:
         job = self.jobs.get(name)
         return (200, job) if job else (404, _status(404, "NotFound"))
@@ -119,8 +158,17 @@ class Cluster:
         return 200, _status(200, "")
 
     def _select(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
+        if "fieldSelector" in query:
+            name = query["fieldSelector"][0].removeprefix("metadata.name=")
+            return [p for p in self.pods if p["metadata"]["name"] == name]
         wanted = dict(part.split("=") for part in query["labelSelector"][0].split(","))
         return [p for p in self.pods if wanted.items() <= p["metadata"]["labels"].items()]
+
+    def _about(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
+        about, kind = query["fieldSelector"][0].split(",")
+        assert kind == "type=Warning"
+        name = about.removeprefix("involvedObject.name=")
+        return [e for e in self.events if e["involvedObject"]["name"] == name]
 
 
 @contextmanager

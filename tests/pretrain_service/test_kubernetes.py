@@ -20,6 +20,7 @@ from reaas.v1 import pretrain_pb2 as pb
 from reaas_pretrain.service import kubernetes_launcher
 from reaas_pretrain.service.kubernetes_job import command, job, job_name
 from reaas_pretrain.service.kubernetes_launcher import KubernetesLauncher, append_output
+from reaas_pretrain.service.kubernetes_pods import why_waiting
 from reaas_pretrain.service.launcher import LaunchError, last_words
 from reaas_pretrain.service.progress import rows
 from reaas_pretrain.service.run import Run, Spec
@@ -59,7 +60,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         )
         monkeypatch.setenv("KUBECONFIG", str(file))
         monkeypatch.setattr(config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
-        monkeypatch.setattr(kubernetes_launcher, "_OUTPUT_EVERY_S", 0.0)
+        monkeypatch.setattr(kubernetes_launcher, "_PODS_EVERY_S", 0.0)
+        monkeypatch.setenv("REAAS_KUBERNETES__IMAGE", "registry.example/reaas-pretrain:1")
         yield cluster
 
 
@@ -189,7 +191,164 @@ async def test_a_run_is_a_job_from_its_making_to_its_end(house: Path, cluster: C
             "epoch 3",
         ]
         rights = {(method, path.split("/")[-1]) for method, path in cluster.asked}
-        assert rights == {("POST", "jobs"), ("GET", name), ("GET", "pods"), ("GET", "log")}
+        # Events are asked for where there is no pod yet.
+        assert rights - {("GET", "events")} == {
+            ("POST", "jobs"),
+            ("GET", name),
+            ("GET", "pods"),
+            ("GET", "log"),
+        }
+
+
+UNSCHEDULABLE = {
+    "conditions": [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 Insufficient cpu.",
+        }
+    ]
+}
+PULLING = {
+    "conditions": [{"type": "PodScheduled", "status": "True"}],
+    "containerStatuses": [
+        {
+            "name": "train",
+            "image": "reaas-pretrain:0.1.0",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}},
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (UNSCHEDULABLE, "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."),
+        (PULLING, "ErrImagePull: not found"),
+    ],
+)
+async def test_a_run_whose_pod_cannot_start_says_why(
+    status: dict[str, Any], why: str, house: Path, cluster: Cluster
+) -> None:
+    """It waits, and that is no running time; once the pod runs, the run does."""
+    async with service(house, launcher="kubernetes") as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        cluster.hold_pod(name, "pod-1", status)
+        found = await until(stub, run.id, lambda run: "pod-1" in run.reason)
+        assert found.state == pb.RUN_STATE_QUEUED
+        assert found.reason == f"its pod pod-1 waits: {why}"
+        assert not found.HasField("start_time")
+        listed = await stub.ListRuns(pb.ListRunsRequest(state=pb.RUN_STATE_QUEUED))
+        assert [run.id for run in listed.runs] == [run.id]
+        cluster.run_pod("pod-1", "epoch 1\n")
+        found = await until(stub, run.id, lambda run: run.state == pb.RUN_STATE_RUNNING)
+        assert found.reason == ""
+        assert found.HasField("start_time")
+        cluster.end_job(name, "Complete")
+        assert (await ended(stub, run.id)).state == pb.RUN_STATE_SUCCEEDED
+
+
+async def test_a_run_that_a_quota_lets_no_pod_says_why(house: Path, cluster: Cluster) -> None:
+    async with service(house, launcher="kubernetes") as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        cluster.warn(name, "FailedCreate", "pods is forbidden: exceeded quota: small")
+        found = await until(stub, run.id, lambda run: "quota" in run.reason)
+        assert found.state == pb.RUN_STATE_QUEUED
+        assert found.reason == (
+            "it has no pod yet: FailedCreate: pods is forbidden: exceeded quota: small"
+        )
+
+
+async def test_a_volume_that_cannot_be_mounted_is_named(house: Path, cluster: Cluster) -> None:
+    creating = {
+        "name": "train",
+        "image": "reaas-pretrain:0.1.0",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": {"waiting": {"reason": "ContainerCreating"}},
+    }
+    async with service(house, launcher="kubernetes") as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        cluster.warn("pod-1", "FailedMount", "claim reaas-data: not bound")
+        cluster.hold_pod(name, "pod-1", {"containerStatuses": [creating]})
+        found = await until(stub, run.id, lambda run: "pod-1" in run.reason)
+        assert found.reason == "its pod pod-1 waits: FailedMount: claim reaas-data: not bound"
+
+
+async def test_a_waiting_run_can_be_cancelled(house: Path, cluster: Cluster) -> None:
+    async with service(house, launcher="kubernetes", cancel_grace_s=0.3) as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        cluster.hold_pod(name, "pod-1", UNSCHEDULABLE)
+        await until(stub, run.id, lambda run: "pod-1" in run.reason)
+        await stub.CancelRun(pb.CancelRunRequest(run_id=run.id))
+        async with asyncio.timeout(30):
+            while "deletionTimestamp" not in cluster.jobs[name]["metadata"]:
+                await asyncio.sleep(0.01)
+        cluster.end_pods(name)
+        assert (await ended(stub, run.id)).state == pb.RUN_STATE_CANCELLED
+
+
+def test_all_nodes_of_a_run_must_have_begun(cluster: Cluster) -> None:
+    cluster.begin_pod("job", "first")
+    cluster.hold_pod("job", "second", UNSCHEDULABLE)
+    cluster.pods[-1]["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] = "1"
+    config.load_kube_config()  # type: ignore[no-untyped-call]
+    with client.ApiClient() as api:
+        core: Any = client.CoreV1Api(api)
+        pods = core.list_namespaced_pod(
+            "reaas", label_selector="batch.kubernetes.io/job-name=job"
+        ).items
+    assert why_waiting("job", pods, 1, lambda _: []) == ""
+    assert why_waiting("job", pods, 2, lambda _: []).startswith("its pod second waits: Unsched")
+
+
+async def test_workers_run_the_image_of_the_services_own_pod(
+    house: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an overlay or a chart made of its name, with the secrets that pull it."""
+    monkeypatch.delenv("REAAS_KUBERNETES__IMAGE")
+    image = "registry.example/team/reaas-pretrain@sha256:" + "0" * 64
+    cluster.begin_pod("none", "reaas-pretrain-abc")
+    cluster.pods[-1]["spec"] = {
+        "containers": [{"name": "pretrain", "image": image}],
+        "imagePullSecrets": [{"name": "registry"}],
+    }
+    settings = KubernetesSettings(pod="reaas-pretrain-abc")
+    async with service(house, launcher="kubernetes", kubernetes=settings) as (_, stub):
+        name = await job_of(cluster, await create(stub))
+    pod = cluster.jobs[name]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == image
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (KubernetesSettings(), "set REAAS_KUBERNETES__IMAGE or"),
+        (KubernetesSettings(pod="gone"), "'gone', which is not in namespace 'reaas'"),
+    ],
+)
+async def test_without_an_image_the_service_says_so(
+    settings: KubernetesSettings,
+    why: str,
+    house: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("REAAS_KUBERNETES__IMAGE")
+    with pytest.raises(ConfigurationError, match=why):
+        async with service(house, launcher="kubernetes", kubernetes=settings):
+            pass
 
 
 async def test_a_failed_job_says_why(house: Path, cluster: Cluster) -> None:
@@ -257,6 +416,25 @@ async def test_jobs_go_on_while_the_service_is_away(house: Path, cluster: Cluste
     assert [asked for asked in cluster.asked if asked[0] == "POST"] == [
         ("POST", "/apis/batch/v1/namespaces/reaas/jobs")
     ]
+
+
+async def test_workers_of_one_run_reach_each_other_only(house: Path, cluster: Cluster) -> None:
+    settings = KubernetesSettings(nodes=2, image="reaas-pretrain:0.1.0")
+    async with service(house, launcher="kubernetes", kubernetes=settings) as (_, stub):
+        run = await create(stub)
+        name = await job_of(cluster, run)
+        async with asyncio.timeout(30):
+            while not cluster.policies:
+                await asyncio.sleep(0.01)
+    [policy] = cluster.policies
+    [owner] = policy["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("Job", f"uid-{name}")
+    mine = {"matchLabels": {"reaas.dev/run": run.id}}
+    labels = cluster.jobs[name]["spec"]["template"]["metadata"]["labels"]
+    assert mine["matchLabels"].items() <= labels.items()
+    assert policy["spec"]["podSelector"] == mine
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": mine}]}]
+    assert policy["spec"]["egress"] == [{"to": [{"podSelector": mine}]}]
 
 
 async def test_a_cluster_that_is_away_for_a_while_loses_nothing(

@@ -19,6 +19,7 @@ from reaas_bounds import (
     certify_margins,
     load_network,
 )
+from reaas_bounds.bounds.region import Region
 from torch import Tensor
 
 from tests.bounds.attack import Effort, Served, Verdict, attack_balls, attack_margins
@@ -79,7 +80,15 @@ class Examined:
 
     def drawn(self, images: int, seed: int, scales: tuple[float, ...] = SCALES) -> Questions:
         """Questions about random images."""
-        return Questions.drawn(self.network, self.constants.lipschitz, images, seed, scales)
+        return Questions.drawn(self.network, self._constant, images, seed, scales)
+
+    @property
+    def _constant(self) -> float:
+        """Of all images or, if there is none of use, of those about a grey one."""
+        if not self.network.coupled:
+            return self.constants.lipschitz
+        grey = torch.full((1, *self.network.input_shape), 0.5, dtype=torch.float64)
+        return Region.around(self.network, grey, 0.0).constant
 
     def ask(
         self,

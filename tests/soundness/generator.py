@@ -223,6 +223,105 @@ def max_min(d: Draft) -> None:
     d.op("Concat", largest, smallest, axis=1)
 
 
+def silu(d: Draft) -> None:
+    """SiLU, or with another factor in its gate."""
+    start = d.last
+    if d.pick(True, False):
+        d.op("Mul", np.array(d.pick(1.702, -0.6)))
+    d.op("Sigmoid")
+    d.op("Mul", start, d.last)
+
+
+def hard_swish(d: Draft) -> None:
+    """As one operator, or as a product with its gate."""
+    start = d.last
+    if d.pick(True, False):
+        d.op("HardSwish")
+        return
+    d.op("HardSigmoid", alpha=1 / 6, beta=0.5)
+    d.op("Mul", start, d.last)
+
+
+def shifted(kind: str, **attributes: float) -> Step:
+    """An activation whose kink lies within reach of most values."""
+
+    def step(d: Draft) -> None:
+        d.op("Add", np.array(d.pick(-2.8, -0.1, 2.9) if kind == "HardSwish" else -0.1))
+        d.op(kind, **attributes)
+
+    return step
+
+
+def conv_transpose(d: Draft) -> None:
+    """Strided or not, dilated or not, in groups or not, with padding and a further row."""
+    even_channels(d)
+    groups, stride = d.pick(1, 2), d.pick([1, 1], [2, 1], [2, 3])
+    if max(d.now[1:]) > 8:
+        stride = [1, 1]
+    pads = d.pick([0, 0, 0, 0], [1, 0, 0, 1])
+    further = [d.pick(0, step - 1) for step in stride]
+    weight = d.weights(d.now[0], 4 // groups, 2, 3)
+    d.op("ConvTranspose", weight, d.weights(4) / 3, strides=stride, pads=pads, group=groups,
+         output_padding=further, dilations=d.pick([1, 1], [1, 2]))  # fmt: skip
+
+
+def gate(d: Draft) -> None:
+    """Squeeze and excitation: every channel by a gate of the means of all."""
+    start, channels = d.last, d.now[0]
+    d.op("GlobalAveragePool")
+    convolution(d, kernel=(1, 1), out=3)
+    d.op("Relu")
+    d.op("Conv", 3 * d.weights(channels, 3, 1, 1), kernel_shape=[1, 1])
+    d.op(d.pick("Sigmoid", "HardSigmoid"))
+    d.op("Mul", *d.pick((start, d.last), (d.last, start)))
+
+
+def square(d: Draft) -> None:
+    """Every entry by itself, or two paths."""
+    start = d.last
+    if d.pick(True, False):
+        convolution(d, kernel=(1, 1), out=d.now[0])
+    d.op("Mul", start, d.last)
+
+
+def layer_norm(d: Draft) -> None:
+    """Over all of an image, or over its last axis."""
+    axis = d.pick(1, -1)
+    shape = d.now if axis == 1 else d.now[-1:]
+    parameters = d.uniform(0.5, 1.5, *shape), d.uniform(-0.5, 0.5, *shape)
+    d.op("LayerNormalization", *parameters, axis=axis, epsilon=float(d.pick(1e-5, 1e-2)))
+
+
+def instance_norm(d: Draft) -> None:
+    """Every channel, or groups of them as an exporter writes it."""
+    even_channels(d)
+    channels, height, width = d.now
+    if d.pick(True, False):
+        moments = d.uniform(0.5, 1.5, channels), d.uniform(-0.5, 0.5, channels)
+        d.op("InstanceNormalization", *moments, epsilon=float(d.pick(1e-5, 1e-2)))
+        return
+    d.op("Reshape", np.array([0, 2, -1]))
+    d.op("InstanceNormalization", np.ones(2), np.zeros(2))
+    d.op("Reshape", np.array([0, channels, height, width]))
+    d.op("Mul", d.uniform(0.5, 1.5, channels, 1, 1))
+
+
+def attention(d: Draft) -> None:
+    """Pixels as tokens; queries, keys and values of 2 numbers each."""
+    channels, height, width = d.now
+    d.op("Reshape", np.array([0, channels, height * width]))
+    start = d.op("Transpose", perm=[0, 2, 1])
+    parts = [d.op("MatMul", start, d.weights(2, channels).T) for _ in range(3)]
+    d.op("Transpose", parts[1], perm=[0, 2, 1])
+    d.op("MatMul", parts[0], d.last)
+    d.op("Softmax", axis=-1)
+    d.op("MatMul", d.last, parts[2])
+    d.op("MatMul", d.weights(channels, 2).T)
+    d.op("Add", start, d.last)
+    d.op("Transpose", perm=[0, 2, 1])
+    d.op("Reshape", np.array([0, channels, height, width]))
+
+
 def activation(d: Draft) -> None:
     """Any of the activations, ReLU more often."""
     d.pick(*ACTIVATIONS.values(), *[ACTIVATIONS["relu"]] * 3)(d)
@@ -274,6 +373,16 @@ ACTIVATIONS: dict[str, Step] = {
     "tanh_gelu": tanh_gelu,
     "group_sort": group_sort,
     "max_min": max_min,
+    "silu": silu,
+    "hard_swish": hard_swish,
+    "shifted_hard_swish": shifted("HardSwish"),
+    "hard_sigmoid": lambda d: d.op("HardSigmoid", alpha=0.4, beta=0.5),
+    "elu": lambda d: d.op("Elu", alpha=float(d.uniform(0.3, 2.0))),
+    "selu": shifted("Selu"),
+    "celu": shifted("Celu", alpha=0.5),
+    "mish": lambda d: d.op("Mish"),
+    "softplus": lambda d: d.op("Softplus"),
+    "softsign": lambda d: d.op("Softsign"),
 }
 
 STEPS: dict[str, Step] = {
@@ -297,6 +406,16 @@ STEPS: dict[str, Step] = {
     "resize_any": resize_any,
     "transpose": transpose,
     "nothing": nothing,
+    "conv_transpose": conv_transpose,
+}
+
+# What leaves an encoder with constants around an image only: met where a test asks for them.
+COUPLED: dict[str, Step] = {
+    "gate": gate,
+    "square": square,
+    "layer_norm": layer_norm,
+    "instance_norm": instance_norm,
+    "attention": attention,
 }
 
 HEADS: dict[str, Step] = {
@@ -307,7 +426,7 @@ HEADS: dict[str, Step] = {
     "matmul": matmul,
 }
 
-OPERATORS = {**ACTIVATIONS, **STEPS, **HEADS}
+OPERATORS = {**ACTIVATIONS, **STEPS, **HEADS, **COUPLED}
 
 
 def random_encoder(focus: str, seed: int) -> bytes:
@@ -317,7 +436,7 @@ def random_encoder(focus: str, seed: int) -> bytes:
         d.op("Sub", d.uniform(0.3, 0.6, 1, d.now[0], 1, 1))
         d.op("Div", d.uniform(0.2, 0.4, 1, d.now[0], 1, 1))
     plan = [d.pick(*STEPS.values()) for _ in range(d.pick(1, 2))]
-    plan.insert(d.pick(0, len(plan)), STEPS.get(focus, convolution))
+    plan.insert(d.pick(0, len(plan)), {**STEPS, **COUPLED}.get(focus, convolution))
     for step in plan:
         step(d)
         ACTIVATIONS[focus](d) if focus in ACTIVATIONS else activation(d)

@@ -25,6 +25,7 @@ from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.maps import Convolution, materialize
 from reaas_bounds.graph.operators import OPERATORS
+from reaas_bounds.graph.signatures import SIGNATURES, Signature
 from reaas_bounds.norms import OperatorNorms
 from torch import Tensor
 
@@ -182,6 +183,7 @@ def test_an_unknown_operator_as_the_identity(monkeypatch: pytest.MonkeyPatch) ->
     draft.op("Gemm", draft.weights(3, 6), draft.weights(3), transB=1)
     data = draft.finish()
     monkeypatch.setitem(OPERATORS, "Exp", skipped)
+    monkeypatch.setitem(SIGNATURES, "Exp", Signature((6, 13)))
     assert audit(data, balls=[Method.LIPSCHITZ], margins=(), images=8).beaten
 
 

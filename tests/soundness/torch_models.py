@@ -127,12 +127,145 @@ def mobile() -> nn.Module:
     )  # fmt: skip
 
 
+class Excitation(nn.Module):
+    """Squeeze and excitation: channels times a gate of the means of all."""
+
+    def __init__(self, channels: int, inner: nn.Module, gate: nn.Module) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, 2, 1), inner,
+            nn.Conv2d(2, channels, 1), gate,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] -> the same."""
+        gated: Tensor = self.gate(x) * x
+        return gated
+
+
+class ChannelsLast(nn.Module):
+    """A module of [n, H, W, C] between convolutions."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] -> the same."""
+        moved: Tensor = self.inner(x.permute(0, 2, 3, 1))
+        return moved.permute(0, 3, 1, 2)
+
+
+class Mean(nn.Module):
+    """The mean over space."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] -> [n, C]."""
+        return x.mean((2, 3))
+
+
+class Scaled(nn.Module):
+    """A scale for each channel, as after a block of ConvNeXt."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(0.3 * torch.ones(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] -> the same."""
+        return self.scale * x
+
+
+def excited() -> nn.Module:
+    """Inverted residuals with squeeze and excitation, as in MobileNetV3 and EfficientNet."""
+
+    def block(act: Callable[[], nn.Module], gate: nn.Module) -> nn.Module:
+        inner = nn.Sequential(
+            nn.Conv2d(4, 8, 1, bias=False), nn.BatchNorm2d(8), act(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8), act(),
+            Excitation(8, nn.ReLU(), gate), nn.Conv2d(8, 4, 1, bias=False), nn.BatchNorm2d(4),
+        )  # fmt: skip
+        return Residual(inner)
+
+    return nn.Sequential(
+        Normalised(), nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.Hardswish(),
+        block(nn.Hardswish, nn.Hardsigmoid()), block(nn.SiLU, nn.Sigmoid()),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, DIM),
+    )  # fmt: skip
+
+
+def dense() -> nn.Module:
+    """A dense block and a transition, as in DenseNet; a fire module, as in SqueezeNet."""
+
+    class Grown(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(
+                nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, 2, 3, padding=1)
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, self.inner(x)], 1)
+
+    fire = Beside(
+        nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU()),
+    )
+    return nn.Sequential(
+        Normalised(), nn.Conv2d(3, 4, 3, padding=1), Grown(4), Grown(6), nn.BatchNorm2d(8),
+        nn.ReLU(), nn.Conv2d(8, 3, 1), nn.AvgPool2d(2), fire, nn.MaxPool2d(2, stride=1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, DIM),
+    )  # fmt: skip
+
+
+def convnext() -> nn.Module:
+    """A block of ConvNeXt with its stem, and a mean over space."""
+    inner = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        ChannelsLast(
+            nn.Sequential(
+                nn.LayerNorm(4, eps=1e-3), nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4)
+            )
+        ),
+        Scaled(4),
+    )  # fmt: skip
+    return nn.Sequential(
+        Normalised(), nn.Conv2d(3, 4, 2, stride=2), ChannelsLast(nn.LayerNorm(4, eps=1e-3)),
+        Residual(inner), Mean(), nn.LayerNorm(4, eps=1e-2),
+        nn.Linear(4, DIM),
+    )  # fmt: skip
+
+
+def bent() -> nn.Module:
+    """A decoder and its activations: transposed convolutions, ELU, Softplus and their kind."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ELU(), nn.Conv2d(4, 4, 1), nn.Mish(),
+        nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1), nn.Softplus(),
+        nn.Conv2d(3, 4, 3), nn.SELU(), nn.Conv2d(4, 4, 1), nn.CELU(0.5), nn.Conv2d(4, 4, 1),
+        nn.Softsign(), nn.Flatten(), nn.Linear(64, DIM),
+    )  # fmt: skip
+
+
+def grouped() -> nn.Module:
+    """Group and instance normalisation."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(2, 4, eps=1e-3), nn.SiLU(),
+        nn.Conv2d(4, 4, 3), nn.InstanceNorm2d(4, eps=1e-3, affine=True), nn.ReLU(),
+        nn.Flatten(), nn.Linear(64, DIM),
+    )  # fmt: skip
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "resnet": resnet,
     "plain": plain,
     "lipschitz": lipschitz,
     "branched": branched,
     "mobile": mobile,
+    "excited": excited,
+    "dense": dense,
+    "convnext": convnext,
+    "bent": bent,
+    "grouped": grouped,
 }
 
 

@@ -16,7 +16,7 @@ from reaas_bounds.bounds.activation_beta import beta
 from reaas_bounds.bounds.row_constant import ROUNDING, reach, rounded_rows
 from reaas_bounds.graph.backward import pull_back
 from reaas_bounds.graph.network import Network
-from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Joint, Sum, only_by_constants
 from reaas_bounds.graph.window import Window, crop
 
 
@@ -173,4 +173,6 @@ def _drift(network: Network, values: list[Tensor]) -> list[float]:
             case Sum():
                 carried = drift[node.left] + drift[node.right]
                 drift.append(carried + ROUNDING * float(value.norm()))
+            case Joint():
+                raise only_by_constants(node)
     return drift

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from reaas_bounds.bounds.exclusion import pulled_through
-from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Sum
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Joint, Sum, only_by_constants
 
 # Power steps towards the top singular value of the Jacobian: two passes of a network each. On the
 # shipped encoders eight find more than 95% of it.
@@ -43,4 +43,6 @@ def push_forward(graph: Graph, values: list[Tensor], direction: Tensor) -> Tenso
                 moved.append(slopes * moved[node.source])
             case Sum():
                 moved.append(moved[node.left] + moved[node.right])
+            case Joint():
+                raise only_by_constants(node)
     return moved[-1].flatten(1)

@@ -17,8 +17,9 @@ class Entrywise(ABC):
         low, high: every difference quotient lies in [low, high]; broadcastable to one activation
             (scalars, or one number per channel).
         turning: points besides the ends where an interval may have its smallest or largest value.
-        relative_error, absolute_error: the float32 value that ONNX Runtime computes for an exact
-            float32 argument is within ``relative_error |value| + absolute_error``, per entry.
+        relative_error, argument_error, absolute_error: the float32 value that ONNX Runtime
+            computes for an exact float32 argument z is within ``relative_error |value| +
+            argument_error |z| + absolute_error``, per entry.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Entrywise(ABC):
     high: Tensor
     turning: tuple[float, ...] = ()
     relative_error: float = 0.0
+    argument_error: float = 0.0
     absolute_error: float = 0.0
 
     @abstractmethod

@@ -22,6 +22,7 @@ from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum
 from reaas_bounds.graph.onnx_file import check_activation, image_shape, label, read_tensor
 from reaas_bounds.graph.sparse import Matrix, Sparse
 from reaas_bounds.graph.window import Shape
+from reaas_bounds.interruption import checkpoint
 
 ZERO = torch.zeros((), dtype=torch.float64)
 
@@ -49,6 +50,7 @@ class GraphBuilder:
     """State of one pass: constants by name, nodes so far, index of every activation.
 
     Attributes:
+        opset: version of ONNX' operators that the file is written in.
         constants: float32, int64 or bool arrays; shapes of activations are arrays of objects,
             whose batch axis is no number.
         lengths, units: lengths of vectors, and vectors divided by their own length, by name; the
@@ -56,12 +58,16 @@ class GraphBuilder:
         pairs: activations of pairwise maxima made so far, by what they read.
     """
 
-    def __init__(self, proto: onnx.GraphProto) -> None:
+    def __init__(self, proto: onnx.GraphProto, opset: int) -> None:
+        self.opset = opset
+        # What no node reads may have any type: exporters leave such weights behind.
+        read = {name for node in proto.node for name in node.input} | {proto.output[0].name}
         self.constants: dict[str, NDArray[Any]] = {
-            t.name: read_tensor(t, t.name) for t in proto.initializer
+            t.name: read_tensor(t, t.name) for t in proto.initializer if t.name in read
         }
         self.nodes: list[Node] = [Input(image_shape(proto))]
-        self.index = {v.name: 0 for v in proto.input if v.name not in self.constants}
+        weights = {t.name for t in proto.initializer}
+        self.index = {v.name: 0 for v in proto.input if v.name not in weights}
         self.lengths: dict[str, Length] = {}
         self.units: dict[str, Length] = {}
         self.pairs: dict[tuple[int, bytes], int] = {}
@@ -82,6 +88,7 @@ class GraphBuilder:
 
     def append(self, lowered: Node, name: str) -> int:
         """Index of the new node ``lowered``; ``name`` is for messages."""
+        checkpoint()
         check_activation(lowered.shape, name)
         self.nodes.append(lowered)
         return len(self.nodes) - 1
@@ -111,7 +118,11 @@ class GraphBuilder:
 
     def activation(self, node: onnx.NodeProto, function: Entrywise) -> None:
         """Append ``function`` of the first input, on a vector or on image planes."""
-        source, shape = self.source(node), self.shape(node)
+        self.activation_of(self.source(node), node, function)
+
+    def activation_of(self, source: int, node: onnx.NodeProto, function: Entrywise) -> None:
+        """Append ``function`` of the activation ``source`` as the value of ``node``."""
+        shape = self.nodes[source].shape
         flat = shape if len(shape) in (1, 3) else (math.prod(shape),)
         seen = self.linear(source, Reshape(shape, flat), node.output[0])
         found = self.append(Activation(seen, flat, function), node.output[0])
@@ -138,7 +149,9 @@ class GraphBuilder:
         if name in self.lengths or name in self.units:
             raise UnsupportedOperatorError(label(node), f"{node.op_type} of a normalised vector")
         if name not in self.index:
-            raise UnsupportedOperatorError(label(node), f"{node.op_type} of a constant")
+            known = name in self.constants
+            what = "a constant" if known else f"{name!r}, which no node before it makes"
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} of {what}")
         return self.index[name]
 
     def shape(self, node: onnx.NodeProto, rank: int | None = None) -> Shape:
@@ -159,16 +172,27 @@ class GraphBuilder:
 
     def integers(self, node: onnx.NodeProto, position: int) -> list[int]:
         """Constant input ``position`` as integers that do not depend on the batch."""
-        values = self.constant(node, position).ravel().tolist()
+        values = self.entries(node, position)
         if not all(isinstance(value, int) for value in values):
-            raise UnsupportedOperatorError(label(node), f"{node.op_type} by {values}")
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} by {values[:5]}")
         return values
+
+    def entries(self, node: onnx.NodeProto, position: int) -> list[Any]:
+        """Constant input ``position``: a vector of integers, the size of the batch among them."""
+        array = self.constant(node, position)
+        if array.ndim != 1 or array.dtype not in (np.int64, np.object_):
+            what = f"input {position} of type {array.dtype} and shape {list(array.shape)}"
+            raise UnsupportedOperatorError(label(node), f"{node.op_type} with {what}")
+        found: list[Any] = array.tolist()
+        return found
 
     def weight(self, node: onnx.NodeProto, position: int) -> Tensor:
         """Constant float input ``position`` in float64."""
         array = self.constant(node, position)
         if array.dtype != np.float32:
             raise InvalidModelError(f"node {label(node)!r}: weights must be FLOAT")
+        if not np.isfinite(array).all():
+            raise InvalidModelError(f"node {label(node)!r} has weights that are not finite")
         return torch.from_numpy(array.astype(np.float64))
 
     def has(self, node: onnx.NodeProto, position: int) -> bool:

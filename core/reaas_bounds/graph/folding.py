@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum, sources
+from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Joint, Node, Sum, sources
 from reaas_bounds.graph.simplify import simplified
 
 
@@ -55,6 +55,8 @@ def relocated(node: Node, position: dict[int, int]) -> Node:
             return Activation(position[node.source], node.shape, node.function)
         case Sum():
             return Sum(position[node.left], position[node.right], node.shape, node.disjoint)
+        case Joint():
+            return Joint(tuple(position[k] for k in node.inputs), node.shape, node.function)
 
 
 def _merged(first: Affine, second: Affine) -> Affine:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reaas_bounds.graph.linear import LinearMap
-from reaas_bounds.graph.transposed import transposed_convolution
+from reaas_bounds.graph.transposed import spread_by_channel, transposed_convolution
 from reaas_bounds.graph.window import Shape, Window, clip, crop, embed
 
 Pair = tuple[int, int]
@@ -70,6 +70,8 @@ class Convolution(LinearMap):
 
     def spread(self, rows: Tensor) -> Tensor:
         """Transposed convolution [n, i, h', w'] before the padding is cut off."""
+        if self.groups == len(self.weight) and self.weight.shape[1] == 1:
+            return spread_by_channel(rows, self.weight, self.stride, self.dilation)
         few = rows.dtype != torch.float64 and len(rows) < _MANY_ROWS
         if self.groups > 1 or max(self.dilation) > 1 or few:
             return functional.conv_transpose2d(

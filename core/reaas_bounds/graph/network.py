@@ -18,7 +18,7 @@ from reaas_bounds.graph.folding import Folded, fold, relocated
 from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.lowering import lower
 from reaas_bounds.graph.maps import Replication, Rescaling
-from reaas_bounds.graph.nodes import Affine, Graph, Input, Node
+from reaas_bounds.graph.nodes import Affine, Graph, Input, Joint, Node
 from reaas_bounds.graph.rows import row_norms
 from reaas_bounds.graph.window import Shape
 from reaas_bounds.norms.operator import OperatorNorms
@@ -89,6 +89,8 @@ class Network:
         folded = folded or fold(executed)
         self.folded, self.folded_position = folded.graph, folded.position
         self.norms, self.device, self.least_length = norms, device, least_length
+        self.resized: tuple[Network, Sequence[LinearOp]] | None = None
+        """The encoder without what ``with_input`` put in front of it, and that; None: nothing."""
         self._row_norms: dict[int, Tensor] = {}
 
     @property
@@ -100,6 +102,11 @@ class Network:
     def feature_dim(self) -> int:
         """Number d of coordinates of a feature."""
         return math.prod(self.folded.nodes[-1].shape)
+
+    @cached_property
+    def coupled(self) -> bool:
+        """Whether activations are multiplied by others: it then has constants on sets only."""
+        return any(isinstance(node, Joint) for node in self.folded.nodes)
 
     @cached_property
     def executed_float32(self) -> tuple[Graph, Graph]:
@@ -141,21 +148,27 @@ class Network:
         if self.least_length is None:
             return self
         folded = Folded(self.folded, self.folded_position)
-        return Network(self.executed, self.norms, folded, self.device)
+        found = Network(self.executed, self.norms, folded, self.device)
+        found.resized = self.resized
+        return found
 
     def to(self, device: torch.device | str) -> Network:
         """The same encoder with its bounds computed on ``device``; questions stay on the CPU.
 
-        For CUDA it changes settings of this process: see ``prepare_device``.
+        For CUDA it changes settings of this process: see ``prepare_device``. A coupled network
+        stays where it is: its constants take no work on images.
 
         Raises:
             DeviceError: there is no such device, or its arithmetic is not what bounds assume.
         """
         place = prepare_device(device)
-        if place == self.device:
+        if place == self.device or self.coupled:
             return self
         folded = Folded(self.folded.to(place), self.folded_position)
-        return Network(self.executed, self.norms, folded, place, self.least_length)
+        found = Network(self.executed, self.norms, folded, place, self.least_length)
+        if self.resized is not None:
+            found.resized = (self.resized[0].to(place), self.resized[1])
+        return found
 
     def with_input(self, ops: Sequence[LinearOp]) -> Network:
         """The encoder with linear ``ops`` (first applied first) in front.
@@ -173,7 +186,10 @@ class Network:
         if not maps:
             return self
         longer = _prepended(self.executed, maps)
-        return Network(longer, self.norms, least_length=self.least_length).to(self.device)
+        found = Network(longer, self.norms, least_length=self.least_length)
+        found = found.to(self.device)
+        found.resized = (self, tuple(ops))
+        return found
 
 
 def _prepended(graph: Graph, maps: Sequence[LinearMap]) -> Graph:

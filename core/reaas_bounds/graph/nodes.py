@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.graph.activation import Entrywise
+from reaas_bounds.graph.coupling import Coupling
 from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.window import Shape
 
@@ -61,7 +62,21 @@ class Sum:
     disjoint: bool = False
 
 
-Node = Input | Affine | Activation | Sum
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """``function(h_1, h_2, ...)``, neither linear nor entrywise."""
+
+    inputs: tuple[int, ...]
+    shape: Shape
+    function: Coupling
+
+
+Node = Input | Affine | Activation | Sum | Joint
+
+
+def only_by_constants(node: Joint) -> AssertionError:
+    """For walks that know no ``Joint``: networks with one are bounded by their constants alone."""
+    return AssertionError(f"{node.function.name} of activations is bounded by constants only")
 
 
 def sources(node: Node) -> tuple[int, ...]:
@@ -73,6 +88,8 @@ def sources(node: Node) -> tuple[int, ...]:
             return (node.source,)
         case Sum():
             return (node.left, node.right)
+        case Joint():
+            return node.inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +120,8 @@ class Graph:
                     values.append(node.function.value(values[node.source]))
                 case Sum():
                     values.append(values[node.left] + values[node.right])
+                case Joint():
+                    values.append(node.function.value(*(values[k] for k in node.inputs)))
         return values
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -25,8 +26,8 @@ _ITEM_BYTES: dict[int, int] = {
 }
 
 
-def parse(data: bytes) -> onnx.GraphProto:
-    """The graph of a well-formed ONNX file.
+def parse(data: bytes) -> onnx.ModelProto:
+    """A well-formed ONNX file.
 
     Raises:
         InvalidModelError: not ONNX, larger than 512 MiB, or with external or sparse tensors.
@@ -43,13 +44,14 @@ def parse(data: bytes) -> onnx.GraphProto:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise InvalidModelError(f"the ONNX checker refuses the file: {error}") from error
-    return model.graph
+    _refuse_unnamed(model.graph)
+    return model
 
 
 def _refuse_foreign(model: onnx.ModelProto) -> None:
     graph = model.graph
-    if not graph.node:
-        raise InvalidModelError("the bytes are no ONNX file, or its graph has no node")
+    if not graph.node or not graph.output:
+        raise InvalidModelError("the bytes are no ONNX file, or its graph has no node or no output")
     if graph.sparse_initializer or model.training_info:
         raise InvalidModelError("sparse weights and training graphs are not supported")
     if model.functions:
@@ -66,6 +68,26 @@ def _refuse_foreign(model: onnx.ModelProto) -> None:
                 _refuse_external(attribute.t)
 
 
+def _refuse_unnamed(graph: onnx.GraphProto) -> None:
+    """Values are told apart by name: each has one, and no two the same.
+
+    ONNX Runtime ends the process over an output of the graph without a name.
+    """
+    made = [v.name for v in graph.input] + [name for node in graph.node for name in node.output]
+    weights = [tensor.name for tensor in graph.initializer]
+    nodes = [node.name for node in graph.node]
+    for names in (made, weights, nodes):
+        repeated = {name for name, count in Counter(names).items() if count > 1 and name}
+        if repeated:
+            raise InvalidModelError(f"the name {min(repeated)!r} is given twice")
+    stated = [value.name for value in (*graph.input, *graph.output)] + weights
+    if not all(stated):
+        raise InvalidModelError("an input, an output or a weight of the graph has no name")
+    clash = {name for node in graph.node for name in node.output} & set(weights)
+    if clash:
+        raise InvalidModelError(f"node output {min(clash)!r} has the name of a weight")
+
+
 def _refuse_external(tensor: onnx.TensorProto) -> None:
     if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise InvalidModelError(f"tensor {tensor.name!r} lies outside of the file")
@@ -76,11 +98,20 @@ def label(node: onnx.NodeProto) -> str:
     return str(node.name or (node.output[0] if node.output else node.op_type))
 
 
+def type_name(number: int) -> str:
+    """The name of an ONNX element type; a file may state any number."""
+    known: bool = number in onnx.TensorProto.DataType.values()
+    return str(onnx.TensorProto.DataType.Name(number)) if known else f"number {number}"
+
+
 def read_tensor(tensor: onnx.TensorProto, name: str) -> NDArray[np.generic]:
-    """A constant of the file as an array: float32, int64 or bool, finite, of its stated size."""
+    """A constant of the file as an array: float32, int64 or bool, of its stated size, no NaN.
+
+    Infinite limits are what exporters write for a Clip with one side; nothing else reads them.
+    """
     item = _ITEM_BYTES.get(tensor.data_type)
     if item is None:
-        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        kind = type_name(tensor.data_type)
         raise InvalidModelError(f"tensor {name!r} has type {kind}; weights must be FLOAT")
     claimed = math.prod(tensor.dims) * item
     if tensor.raw_data and len(tensor.raw_data) != claimed:
@@ -91,8 +122,8 @@ def read_tensor(tensor: onnx.TensorProto, name: str) -> NDArray[np.generic]:
         array: NDArray[np.generic] = numpy_helper.to_array(tensor)
     except (ValueError, TypeError) as error:
         raise InvalidModelError(f"tensor {name!r} does not fit its shape: {error}") from error
-    if not np.isfinite(array).all():
-        raise InvalidModelError(f"tensor {name!r} holds values that are not finite")
+    if np.isnan(array).any():
+        raise InvalidModelError(f"tensor {name!r} holds NaN: values that are not finite")
     return array
 
 
@@ -111,13 +142,18 @@ def image_shape(graph: onnx.GraphProto) -> Shape:
         )
     kind = inputs[0].type.tensor_type
     dims = list(kind.shape.dim)
-    if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or dims[0].dim_value > 0:
+    if kind.elem_type != onnx.TensorProto.FLOAT or len(dims) != 4 or _fixed(dims[0]):
         raise InvalidModelError(
             f"input {inputs[0].name!r} must be FLOAT [N, C, H, W] with a free N"
         )
     shape = tuple(int(dim.dim_value) for dim in dims[1:])
     check_activation(shape, inputs[0].name)
     return shape
+
+
+def _fixed(batch: onnx.TensorShapeProto.Dimension) -> bool:
+    """Whether a size is stated; ONNX Runtime reads a negative one as free."""
+    return batch.WhichOneof("value") == "dim_value" and batch.dim_value >= 0
 
 
 def check_activation(shape: Shape, name: str) -> None:

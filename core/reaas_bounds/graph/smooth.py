@@ -1,4 +1,4 @@
-"""Smooth activations: Tanh, Sigmoid, GELU, described by where they bend which way."""
+"""Activations that bend: Tanh, Sigmoid, GELU, described by where they bend which way."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _FAR = 100.0
 
 
 class Smooth(Entrywise):
-    """A differentiable function between whose ``inflections`` the slope is monotone.
+    """A continuous function between whose ``inflections`` the slope is monotone.
 
     ``rising[k]``: the slope rises (the function is convex) left of ``inflections[k]``; the last
     entry belongs to the piece right of all of them. ``limits``: the slopes far out on both sides;
-    ``errors``: (relative, absolute) error in float32. Float64 values and slopes are good to
-    ``SLACK (1 + |z|)``.
+    ``errors``: (relative, absolute) error in float32, and ``argument_error``. Float64 values and
+    slopes are good to ``SLACK (1 + |z|)``. The slope may jump at an inflection: the derivative
+    there is then the one of its two slopes that is more extreme than all others nearby.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class Smooth(Entrywise):
         limits: tuple[float, float],
         turning: tuple[float, ...],
         errors: tuple[float, float],
+        argument_error: float = 0.0,
     ) -> None:
         self.name, self._functions = name, functions
+        self.argument_error = argument_error
         self.inflections, self.rising, self.turning = inflections, rising, turning
         self.relative_error, self.absolute_error = errors
         slopes = self.derivative(torch.tensor(inflections, dtype=torch.float64)).tolist()

@@ -33,6 +33,24 @@ def transposed_convolution(rows: Tensor, weight: Tensor, stride: Pair) -> Tensor
     return total[:, :bottom, :right].movedim(-1, 0)
 
 
+def spread_by_channel(rows: Tensor, weight: Tensor, stride: Pair, dilation: Pair) -> Tensor:
+    """Rows [n, c, h, w] spread over the inputs that they read, each channel by its own kernel.
+
+    ``weight`` [c, 1, kh, kw]. One product for each tap, of memory in its order.
+    """
+    (count, channels, height, width), taps = rows.shape, weight.shape[2:]
+    (down, across), (further, beside) = stride, dilation
+    reach = ((height - 1) * down + 1, (width - 1) * across + 1)
+    planes = (reach[0] + further * (taps[0] - 1), reach[1] + beside * (taps[1] - 1))
+    last = rows.movedim(0, -1)  # [c, h, w, n]
+    total = rows.new_zeros(channels, *planes, count)
+    for y, x in itertools.product(range(taps[0]), range(taps[1])):
+        top, left = further * y, beside * x
+        place = total[:, top : top + reach[0] : down, left : left + reach[1] : across]
+        place.addcmul_(last, weight[:, 0, y, x, None, None, None])
+    return total.movedim(-1, 0)
+
+
 def _in_blocks(weight: Tensor, stride: Pair) -> tuple[Tensor, Pair]:
     """The kernel as [blocks * s * s * i, o], padded to whole blocks, and how many blocks."""
     (down, across), (height, width) = stride, weight.shape[2:]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from reaas_bounds.graph.deconvolution import TransposedConvolution
 from reaas_bounds.graph.linear import LinearMap, compose
 from reaas_bounds.graph.maps import (
     Convolution,
@@ -18,9 +19,20 @@ from reaas_bounds.graph.maps import (
     materialize,
 )
 from reaas_bounds.graph.sparse import Sparse
-from reaas_bounds.norms.circulant import convolution_norm, nonnegative_convolution_norm
+from reaas_bounds.interruption import checkpoint
+from reaas_bounds.norms.alike import (
+    channel_matrices,
+    embeds,
+    pointwise_matrix,
+    within_permutations,
+)
+from reaas_bounds.norms.circulant import (
+    convolution_norm,
+    nonnegative_convolution_norm,
+    proved_limit,
+)
 from reaas_bounds.norms.gram import row_gram
-from reaas_bounds.norms.matrix import gamma, gram_norm, matrix_norm
+from reaas_bounds.norms.matrix import UNIT, gamma, gram_norm, matrix_norm
 from reaas_bounds.norms.sparse import sparse_norm
 
 # A product whose smaller side is at most this gets the exact norm of its matrix: on one core
@@ -28,6 +40,11 @@ from reaas_bounds.norms.sparse import sparse_norm
 EXACT_SIDE = 2304
 # The larger side of such a matrix, so that it stays under 300 MB.
 EXACT_OTHER_SIDE = 16384
+# What is only put among others, as before a concatenation, is not multiplied out where its smaller
+# side is larger: a DenseNet has thousands of such products, and they win little.
+TINY_SIDE = 256
+# Maps whose own bound is not exact.
+_BOUNDED = (Convolution, TransposedConvolution)
 # Longer products are split: the number of blocks grows with the square of the depth otherwise.
 EXACT_FACTORS = 4
 
@@ -52,6 +69,7 @@ class OperatorNorms:
         """
         maps = tuple(linear.origin for linear in maps)
         if maps not in self._known:
+            checkpoint()
             self._known[maps] = self._bound(maps)
         return self._known[maps]
 
@@ -65,8 +83,19 @@ class OperatorNorms:
 
     def _bound(self, maps: tuple[LinearMap, ...]) -> float:
         factors = [part for linear in maps for part in linear.parts]
+        if (alike := pointwise_matrix(factors)) is not None:
+            terms = sum(factor.terms for factor in factors) + 8 * len(factors)
+            spread = math.prod(self.of_absolute(linear) for linear in maps)
+            return matrix_norm(alike, error=gamma(terms) * spread)
+        inner = within_permutations(factors)
+        if not inner:
+            return 1.0
+        if len(inner) == 1 and (blocks := channel_matrices(inner[0])) is not None:
+            return math.sqrt(proved_limit(blocks)) * (1 + 8 * UNIT)
         sides = sorted(math.prod(s) for s in (maps[0].input_shape, maps[-1].output_shape))
-        known = len(factors) == 1 and not isinstance(factors[0], Convolution)
+        known = len(factors) == 1 and not isinstance(factors[0], _BOUNDED)
+        if len(maps) > 1 and sides[0] > TINY_SIDE and embeds(maps[0]):
+            return self.of(*maps[1:])
         small = len(maps) <= EXACT_FACTORS and sides[0] <= EXACT_SIDE
         if small and not known and sides[1] <= EXACT_OTHER_SIDE:
             return self._exact(maps, factors)
@@ -88,6 +117,8 @@ def elementary_norm(linear: LinearMap) -> float:
     match linear:
         case Convolution():
             return convolution_norm(linear)
+        case TransposedConvolution():
+            return convolution_norm(linear.convolution)
         case Dense():
             return matrix_norm(linear.weight)
         case Scaling():
@@ -108,6 +139,8 @@ def _nonnegative_norm(linear: LinearMap) -> float:
     """The same for a map without negative entries."""
     if isinstance(linear, Convolution):
         return nonnegative_convolution_norm(linear)
+    if isinstance(linear, TransposedConvolution):
+        return nonnegative_convolution_norm(linear.convolution)
     return elementary_norm(linear)
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import onnxruntime as ort
 import structlog
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 from reaas_runtime import DomainError, ModelEntry, Reason
+from reaas_runtime.inference import (
+    CUDA,
+    RuntimeRefusalError,
+    cuda_available,
+    open_session,
+    runtime_version,
+)
+from reaas_runtime.recorded import recorded_images
 
 from reaas_encoder.batching import bit_exact_sizes, split_batch
 
 Device = Literal["auto", "cpu", "cuda"]
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
-# TF32 keeps 10 bits of mantissa, and a searched cuDNN algorithm may be Winograd: neither is inside
-# the float32 error that the manifest certifies. DEFAULT is the implicit GEMM.
-_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+# Digits of recorded features.
+_RECORDED = 1e-11
 
 _log = structlog.get_logger("reaas.encoder")
 
@@ -38,6 +42,7 @@ class EncoderSession:
         if device == "cuda" and self.providers[0] != CUDA:
             raise self._broken(f"device is cuda, but ONNX Runtime runs it on {self.providers}")
         self._check_interface()
+        self._check_recorded()
         self.sizes = bit_exact_sizes(self._run, self._input_shape(), batch_sizes)
         ref = entry.ref
         _log.info(
@@ -62,13 +67,11 @@ class EncoderSession:
             raise self._broken("an answer of it is not finite")
         return features
 
-    def _open(self, onnx: bytes, *, cuda: bool) -> ort.InferenceSession:
-        providers = [(CUDA, _CUDA_OPTIONS), CPU] if cuda else [CPU]
+    def _open(self, onnx: bytes, *, cuda: bool) -> InferenceSession:
         try:
-            session = ort.InferenceSession(onnx, _session_options(), providers=providers)
-        except Exception as error:  # ONNX Runtime's exceptions have no base of their own
-            why = str(error).splitlines()[0]
-            raise self._broken(f"ONNX Runtime refuses model.onnx: {why}") from error
+            session = open_session(onnx, cuda=cuda)
+        except RuntimeRefusalError as error:
+            raise self._broken(f"ONNX Runtime refuses model.onnx: {error}") from error
         if cuda and session.get_providers()[0] != CUDA:
             _log.warning("CUDA is there but not used", providers=session.get_providers())
         return session
@@ -94,6 +97,29 @@ class EncoderSession:
         if found != wanted:
             raise self._broken(f"the graph's input and output are {found}, not {wanted}")
 
+    def _check_recorded(self) -> None:
+        """This runtime must compute what was certified, where the manifest says what that is.
+
+        DomainError MODEL_BROKEN. The images alone and together: rounding is within the error in
+        any order.
+        """
+        checked = self._manifest.checked
+        if checked is None:
+            return
+        images = recorded_images(self._input_shape())[: len(checked.probes)]
+        served = [self._run(image[None])[0] for image in images]
+        served += list(self._run(images)) if len(images) else []
+        for feature, probe in zip(served, checked.probes * 2, strict=True):
+            exact = np.asarray(probe.features)
+            apart = np.inf
+            if feature.shape == exact.shape:
+                apart = float(np.linalg.norm(feature.astype(np.float64) - exact))
+            if not apart <= probe.error * (1 + _RECORDED) + _RECORDED * np.linalg.norm(exact):
+                raise self._broken(
+                    f"{runtime_version()} serves other features than were certified (checked with "
+                    f"{checked.runtime}): {apart:.3g} apart, rounding explains {probe.error:.3g}"
+                )
+
     def _broken(self, why: str) -> DomainError:
         name, version = self._manifest.name, self._manifest.version
         return DomainError(
@@ -101,26 +127,3 @@ class EncoderSession:
             f"model {name!r} version {version!r} is broken: {why}",
             field="model",
         )
-
-
-def cuda_available() -> bool:
-    """Whether this ONNX Runtime was built with CUDA."""
-    return CUDA in ort.get_available_providers()
-
-
-def _session_options() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    # The worker pool is the parallelism. ONNX Runtime would take the host's cores, not the
-    # cgroup's, spin on them while idle, and split sums by the number of threads.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Weights outside of model.onnx are outside of its digest: look for them where nothing can be.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", f"{os.devnull}/none"
-    )
-    # Arena and memory pattern only grow with every new shape.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
-    return options

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from reaas_bounds import certified_constants
+from reaas_bounds import certified_constants, load_network
 from torch import Tensor
 
+from reaas_pretrain.checked import checked_section
 from reaas_pretrain.checkpoint import Checkpoint
 from reaas_pretrain.encoder import ConvEncoder
 from reaas_pretrain.evaluate import Judge, encode
@@ -84,12 +85,14 @@ def publish(
     digest = digest_of(onnx_bytes)
 
     def describe(target: Path) -> dict[str, Any]:
-        constants = certified_constants(onnx_bytes)
+        network = load_network(onnx_bytes)
+        constants = certified_constants(network)
         side, features = recipe.encoder.image_size, partial(encode, encoder)
         return manifest_of(
             target,
             digest,
             constants,
+            checked_section(onnx_bytes, network, (typical[:4].float() / 255).numpy()),
             shape=(side, side, 3),
             feature_dim=recipe.encoder.feature_dim,
             description=recipe.description,

@@ -80,6 +80,23 @@ class Certified(_Strict):
     float32_error: Float32Error
 
 
+class Probe(_Strict):
+    """The exact feature of one of `recorded_images`, and how far a served one may be from it."""
+
+    features: tuple[float, ...]
+    error: NonNegativeFloat
+
+
+class CheckedRecord(_Strict):
+    """By which runtime the file was held against the engine, and probes for any other runtime."""
+
+    runtime: str
+    images: PositiveInt
+    batches: PositiveInt
+    worst: NonNegativeFloat
+    probes: Annotated[tuple[Probe, ...], Field(max_length=3)]
+
+
 class Manifest(_Strict):
     """Everything in `manifest.json`. `training` and `quality` are free: they are for people."""
 
@@ -91,6 +108,7 @@ class Manifest(_Strict):
     input: InputSpec
     feature: Feature
     certified: Certified
+    checked: CheckedRecord | None = None
     training: dict[str, Any]
     quality: dict[str, Any]
 
@@ -110,7 +128,7 @@ class Manifest(_Strict):
                 float32_error_offset=certified.float32_error.offset,
             ),
             latest=latest,
-            manifest_json=self.model_dump_json(by_alias=True),
+            manifest_json=self.model_dump_json(by_alias=True, exclude={"checked": {"probes"}}),
         )
 
 

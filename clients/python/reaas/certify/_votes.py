@@ -15,6 +15,9 @@ from ._errors import InvalidArgumentError
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
+# Scipy's inverse functions round to nearest; their errors are some 1e-15.
+_MARGIN = 1e-12
+
 
 @dataclass(frozen=True)
 class SmoothingConfig:
@@ -67,25 +70,26 @@ def lower_confidence_bound(successes: ArrayLike, trials: int, alpha: float) -> F
     """One-sided Clopper-Pearson lower limits of a probability, elementwise in `successes`.
 
     Theorem: for a binomial count the limit exceeds the true probability with a probability of
-    at most `alpha`. `Beta^-1(alpha; s, trials - s + 1)`, 0 without a success.
+    at most `alpha`. `Beta^-1(alpha; s, trials - s + 1)`, rounded down; 0 without a success.
     """
     counts = np.asarray(successes, np.int64)
     if trials < 1 or np.any((counts < 0) | (counts > trials)):
         raise InvalidArgumentError("successes", f"must lie in 0..{trials}, trials in 1..")
     limits = betaincinv(np.maximum(counts, 1), trials - np.maximum(counts, 1) + 1, alpha)
-    return np.where(counts == 0, 0.0, limits)
+    return np.where(counts == 0, 0.0, limits * (1 - _MARGIN))
 
 
 def radius_from_votes(successes: ArrayLike, n: int, alpha: float, sigma: float) -> Float:
     """Certified L2 radii `sigma Phi^-1(pA)` from `successes` of `n` fresh votes for one class.
 
     Theorem (Cohen et al. 2019, Theorem 1 with pB = 1 - pA): with a probability of at least
-    `1 - alpha` the smoothed classifier keeps that class within the radius. 0 where the lower
-    limit of its probability does not exceed 1/2 (abstain).
+    `1 - alpha` the smoothed classifier keeps that class within the radius, which is rounded down.
+    0 where the lower limit of its probability does not exceed 1/2 (abstain).
     """
     _check_noise(sigma, alpha)
     probability = lower_confidence_bound(successes, n, alpha)
-    return np.where(probability > 0.5, sigma * ndtri(np.maximum(probability, 0.5)), 0.0)
+    quantile: Float = ndtri(np.maximum(probability, 0.5)) * (1 - _MARGIN) - _MARGIN
+    return np.asarray(np.maximum(sigma * quantile, 0.0))
 
 
 def certify_from_counts(

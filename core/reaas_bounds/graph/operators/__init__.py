@@ -5,6 +5,8 @@ unknown operator; defaults follow the ONNX specification.
 """
 
 from reaas_bounds.graph.operators.activations import ACTIVATIONS
+from reaas_bounds.graph.operators.bent import BENT
+from reaas_bounds.graph.operators.coupled import COUPLED
 from reaas_bounds.graph.operators.elementwise import ELEMENTWISE
 from reaas_bounds.graph.operators.lengths import LENGTHS
 from reaas_bounds.graph.operators.linear import LINEAR
@@ -17,6 +19,8 @@ from reaas_bounds.graph.operators.sorting import SORTING
 
 OPERATORS: dict[str, Operator] = {
     **ACTIVATIONS,
+    **BENT,
+    **COUPLED,
     **ELEMENTWISE,
     **LENGTHS,
     **LINEAR,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx
 import torch
 
@@ -40,11 +41,13 @@ def _prelu(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     options(node)
     slope, shape = builder.weight(node, 1), builder.shape(node)
     require(node, len(shape) in (1, 3), f"an activation {list(shape)}")
-    per_channel = slope.numel() == 1 or tuple(slope.shape[-len(shape) :]) == (
-        shape[0],
-        *(1 for _ in shape[1:]),
-    )
-    require(node, per_channel, f"slopes {list(slope.shape)}; one number, or one for each channel")
+    # With more axes than the activation has, the result has them too.
+    require(node, slope.dim() <= len(shape) + 1, f"slopes {list(slope.shape)}")
+    while slope.dim() > len(shape) and slope.shape[0] == 1:
+        slope = slope[0]
+    per_channel = tuple(slope.shape) == (shape[0], *(1 for _ in shape[1:]))
+    fits = slope.numel() == 1 or per_channel
+    require(node, fits, f"slopes {list(slope.shape)}; one number, or one for each channel")
     alpha = slope.reshape(()) if slope.numel() == 1 else slope.reshape(-1, *(1 for _ in shape[1:]))
     builder.activation(node, TwoSlope(alpha, "PRelu"))
 
@@ -54,9 +57,10 @@ def _clip(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     limits = [-math.inf, math.inf]
     for place in (0, 1):
         if builder.has(node, place + 1):
-            stated = builder.weight(node, place + 1)
-            require(node, stated.numel() == 1, f"limits {list(stated.shape)}")
-            limits[place] = float(stated)
+            stated = builder.constant(node, place + 1)
+            number = stated.dtype == np.float32 and stated.size == 1
+            require(node, number, f"limits {stated.dtype} {list(stated.shape)}")
+            limits[place] = float(stated.reshape(()))
     if node.input[0] in builder.lengths:
         at_least(builder, node, *limits)
         return

@@ -13,6 +13,7 @@ from reaas_bounds.graph.onnx_file import label
 from reaas_bounds.graph.operators.integers import whole_numbers
 from reaas_bounds.graph.operators.lengths import divided
 from reaas_bounds.graph.operators.options import Operator, options
+from reaas_bounds.graph.signatures import LEAST_FACTOR
 from reaas_bounds.graph.window import Shape
 
 _ONE = torch.ones((), dtype=torch.float64)
@@ -44,6 +45,14 @@ def _add(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _sub(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     options(node)
+    left, right = (builder.index.get(name) for name in node.input)
+    if left is not None and right is not None:
+        shape = builder.nodes[right].shape
+        if builder.nodes[left].shape != shape:
+            raise UnsupportedOperatorError(label(node), "Sub of activations that broadcast")
+        turned = builder.linear(right, Scaling(-_ONE, shape), node.output[0])
+        builder.index[node.output[0]] = builder.total(left, turned, node.output[0])
+        return
     minuend = node.input[0] in builder.index
     _shifted(builder, node, factor=1.0 if minuend else -1.0, shift=-1.0 if minuend else 1.0)
 
@@ -62,8 +71,8 @@ def _operands(builder: GraphBuilder, node: onnx.NodeProto) -> tuple[int, Tensor]
     return builder.source(node, position), builder.weight(node, 1 - position)
 
 
-def _mul(builder: GraphBuilder, node: onnx.NodeProto) -> None:
-    options(node)
+def scaled(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    """``Mul`` of an activation by a constant."""
     source, constant = _operands(builder, node)
     shape = builder.nodes[source].shape
     builder.affine(node, Scaling(fitting(node, constant, shape), shape), source=source)
@@ -76,8 +85,12 @@ def _div(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         return
     shape = builder.shape(node)
     divisor = fitting(node, builder.weight(node, 1), shape)
-    if bool((divisor == 0).any()):
-        raise InvalidModelError(f"node {label(node)!r} divides by zero")
+    smallest = float(divisor.abs().min())
+    if smallest < LEAST_FACTOR:
+        by = "zero" if smallest == 0 else f"{smallest:.3g}"
+        raise InvalidModelError(
+            f"node {label(node)!r} divides by {by}; at least {LEAST_FACTOR:.3g} is read"
+        )
     builder.affine(node, Scaling(1.0 / divisor, shape))
 
 
@@ -89,7 +102,6 @@ def _neg(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 ELEMENTWISE: dict[str, Operator] = {
     "Add": whole_numbers(_add),
     "Div": whole_numbers(_div),
-    "Mul": whole_numbers(_mul),
     "Neg": _neg,
     "Sub": whole_numbers(_sub),
 }

@@ -26,9 +26,8 @@ _ARITHMETIC: dict[str, Callable[[Array, Array], Array]] = {
     "Add": operator.add,
     "Sub": operator.sub,
     "Mul": operator.mul,
-    # Truncates towards zero; sizes are not negative.
-    "Div": operator.floordiv,
 }
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 def is_shape(array: Array) -> bool:
@@ -52,10 +51,16 @@ def whole_numbers(otherwise: Operator) -> Operator:
         left, right = (np.asarray(array, dtype=object) for array in arrays)
         if any(not isinstance(entry, int) for entry in [*left.flat, *right.flat]):
             raise UnsupportedOperatorError(label(node), f"{node.op_type} of the batch size")
-        if node.op_type == "Div" and any(entry <= 0 for entry in right.flat):
-            raise UnsupportedOperatorError(label(node), "Div of integers by zero or less")
-        found = _ARITHMETIC[node.op_type](left, right)
-        builder.constants[node.output[0]] = np.asarray(found, dtype=object)
+        if node.op_type == "Div":
+            # Of sizes: positive. ONNX truncates towards zero where Python rounds down.
+            positive = all(a >= 0 for a in left.flat) and all(b > 0 for b in right.flat)
+            require(node, positive, "integers that are negative or zero")
+            found = np.asarray(left // right, dtype=object)
+        else:
+            found = np.asarray(_ARITHMETIC[node.op_type](left, right), dtype=object)
+        inside = all(_LEAST <= entry <= _MOST for entry in found.flat)
+        require(node, inside, "integers whose result is no INT64")
+        builder.constants[node.output[0]] = found
 
     return lower
 

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 
 from reaas_bounds.errors import InvalidModelError
@@ -50,8 +51,10 @@ def _slice(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     options(node)
     starts, ends = builder.integers(node, 1), builder.integers(node, 2)
     steps = builder.integers(node, 4) if builder.has(node, 4) else [1] * len(starts)
-    require(node, 0 not in steps, f"steps={steps}")
+    require(node, all(0 < abs(step) < 2**31 for step in steps), f"steps={steps}")
     stated = builder.integers(node, 3) if builder.has(node, 3) else list(range(len(starts)))
+    lengths = {len(starts), len(ends), len(steps), len(stated)}
+    require(node, len(lengths) == 1, f"{len(starts)} starts, ends, steps and axes of other numbers")
     if node.input[0] in builder.constants:
         cuts = {axis: slice(*cut) for axis, *cut in zip(stated, starts, ends, steps, strict=True)}
         of_constant(builder, node, lambda array: array[cuts[0]])
@@ -61,7 +64,9 @@ def _slice(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     for axis, start, end, step in zip(stated, starts, ends, steps, strict=True):
         # Beyond the first entry of a reversed axis lies what numpy calls None.
         last = None if step < 0 and end < -(2**31) else end
-        places[axis_of(node, axis, rank)] = slice(start, last, step)
+        at = axis_of(node, axis, rank)
+        require(node, places[at] == slice(None), f"axes={stated} that repeat")
+        places[at] = slice(start, last, step)
     _rearranged(builder, node, lambda entries: entries[tuple(places)])
 
 
@@ -70,9 +75,15 @@ def _split(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     shape = builder.shape(node)
     axis = axis_of(node, given["axis"], len(shape))
     count = len(node.output)
+    stated = given["num_outputs"]
     if builder.has(node, 1):
         sizes = builder.integers(node, 1)
+        require(node, stated is None, "both sizes and num_outputs")
     else:
+        wanted = (None,) if builder.opset < 18 else (count,)
+        require(node, stated in wanted, f"num_outputs={stated} of {count}")
+        even = shape[axis] % count == 0
+        require(node, even or stated is not None, f"{count} equal parts of {shape[axis]}")
         each = -(-shape[axis] // count)
         sizes = [each] * (count - 1) + [shape[axis] - each * (count - 1)]
     require(node, sum(sizes) == shape[axis] and min(sizes) > 0, f"parts {sizes} of {shape[axis]}")
@@ -98,14 +109,21 @@ def _gather(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 def _pad(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     mode = options(node, mode=b"constant")["mode"].decode(errors="replace")
     shape, pads = builder.shape(node), builder.integers(node, 1)
-    value = float(builder.weight(node, 2)) if builder.has(node, 2) else 0.0
+    filling = builder.weight(node, 2) if builder.has(node, 2) else torch.zeros(1)
+    require(node, filling.numel() == 1, f"{filling.numel()} values to fill with")
+    value = float(filling)
     require(node, mode in ("constant", "reflect", "edge") and value == 0.0, f"{mode} of {value}")
     rank = len(shape) + 1
     axes = builder.integers(node, 3) if builder.has(node, 3) else list(range(rank))
+    axes = [axis + rank if axis < 0 else axis for axis in axes]
+    sane = len(pads) == 2 * len(axes) and len(set(axes)) == len(axes)
+    require(node, sane and all(0 <= axis < rank for axis in axes), f"axes={axes}, pads={pads}")
     around = [(0, 0)] * rank
     for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         around[axis] = (before, after)
     require(node, around[0] == (0, 0) and min(pads) >= 0, f"pads={pads}")
+    inside = all(max(more) < size for size, more in zip(shape, around[1:], strict=True))
+    require(node, mode != "reflect" or inside, f"reflect by pads={pads} of {list(shape)}")
     padded = tuple(size + sum(more) for size, more in zip(shape, around[1:], strict=True))
     check_activation(padded, node.output[0])
     more = {"constant_values": -1} if mode == "constant" else {}

@@ -41,7 +41,9 @@ def axes_of(
     Axis 0 is the first after the batch. Empty if the node states none.
     """
     stated = given if given else builder.integers(node, 1) if builder.has(node, 1) else ()
-    return tuple(sorted(axis_of(node, axis, rank) for axis in stated))  # type: ignore[attr-defined]
+    found = tuple(sorted(axis_of(node, axis, rank) for axis in stated))  # type: ignore[attr-defined]
+    require(node, len(set(found)) == len(found), f"axes {list(found)} that repeat")
+    return found
 
 
 def axis_of(node: onnx.NodeProto, axis: int, rank: int) -> int:
@@ -94,7 +96,11 @@ def geometry(node: onnx.NodeProto, given: dict[str, Any], kernel: Shape, plane: 
             "window"
         )
     found = Geometry(kernel, stride, pads, dilation)  # type: ignore[arg-type]
+    idle = auto == b"NOTSET" or not any(given["pads"])
+    require(node, idle, f"auto_pad={auto.decode(errors='replace')} beside pads")
     if auto in (b"SAME_UPPER", b"SAME_LOWER"):
+        # ONNX Runtime pads for the kernel as if it were not dilated; ONNX says otherwise.
+        require(node, dilation == (1, 1), f"auto_pad={auto.decode()} with dilations")
         same = _same(found, plane, upper=auto == b"SAME_UPPER")
         return Geometry(found.kernel, found.stride, same, found.dilation)
     require(node, auto in (b"NOTSET", b"VALID"), f"auto_pad={auto.decode(errors='replace')}")

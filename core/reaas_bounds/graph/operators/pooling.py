@@ -36,6 +36,7 @@ def _window(
     """The window of a pool, and how many of them lie along each axis."""
     kernel = tuple(given["kernel_shape"])
     window = geometry(node, given, kernel, shape[1:])
+    _refuse_padding(node, given, window, shape)
     top, left, bottom, right = window.pads
     padded = (shape[1] + top + bottom, shape[2] + left + right)
     check_activation((shape[0], *padded), f"padded input of {label(node)}")
@@ -48,6 +49,19 @@ def _window(
         counts.append(count - 1 if late else count)
     check_activation((shape[0], *counts, math.prod(kernel)), f"windows of {label(node)}")
     return window, (counts[0], counts[1])
+
+
+def _refuse_padding(
+    node: onnx.NodeProto, given: dict[str, Any], window: Geometry, shape: Shape
+) -> None:
+    """Padding that ONNX Runtime refuses for pools: as wide as the kernel, or less than none."""
+    for axis in (0, 1):
+        size, kernel, stride = shape[1 + axis], window.kernel[axis], window.stride[axis]
+        widest = max(window.pads[axis], window.pads[axis + 2])
+        require(node, widest < kernel, f"padding {widest} of a kernel of {kernel}")
+        gap = (-(-size // stride) - 1) * stride + kernel < size
+        same = given["auto_pad"].startswith(b"SAME")
+        require(node, not (same and gap), "auto_pad and strides that skip pixels at the end")
 
 
 def _taps(window: Geometry, counts: tuple[int, int], plane: Shape) -> NDArray[np.int64]:

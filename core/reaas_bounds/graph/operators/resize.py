@@ -20,6 +20,7 @@ from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.interpolation import Interpolation, hat, hat_errors
 from reaas_bounds.graph.maps import Rescaling
 from reaas_bounds.graph.onnx_file import check_activation, label
+from reaas_bounds.graph.operators.integers import BATCH
 from reaas_bounds.graph.operators.options import Operator, options, require
 
 # How far a coordinate that is computed in float32 may be off, relative to the size of the axis and
@@ -50,10 +51,15 @@ def _resize(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     )
     text = {name: given[name].decode(errors="replace") for name in given if name.endswith("mode")}
     require(node, given["antialias"] == 0, "antialias (a filter normalised in float32)")
+    require(node, given["exclude_outside"] == 0, "exclude_outside")
     policy = given["keep_aspect_ratio_policy"]
     require(node, policy == b"stretch", f"keep_aspect_ratio_policy={policy!r}")
     shape = builder.shape(node, rank=3)
-    scales, sizes = _target(builder, node, tuple(given["axes"]) or (0, 1, 2, 3))
+    stated = tuple(given["axes"]) or (0, 1, 2, 3)
+    places = tuple(axis + 4 if axis < 0 else axis for axis in stated)
+    known = len(set(places)) == len(places) and all(0 <= place < 4 for place in places)
+    require(node, known, f"axes={list(stated)}")
+    scales, sizes = _target(builder, node, places)
     axes = [_Axis(node, shape[k], scales[k + 1], sizes[k + 1], text) for k in (1, 2)]
     require(node, scales[:2] == [1, 1] and sizes[:2] in ([None, None], [None, shape[0]]), "axes")
     check_activation((shape[0], *(axis.outputs for axis in axes)), node.output[0])
@@ -70,16 +76,21 @@ def _target(
     """Factor and, where stated, size of all four axes."""
     scales = [Fraction(1)] * 4
     sizes: list[int | None] = [None] * 4
-    if builder.has(node, 2) and builder.constant(node, 2).size:
+    by_scale = builder.has(node, 2) and builder.constant(node, 2).size > 0
+    by_size = builder.has(node, 3)
+    require(node, by_scale != by_size, "both scales and sizes, or none of them")
+    if by_scale:
         stated = builder.weight(node, 2).tolist()
         require(node, len(stated) == len(axes) and min(stated) > 0, f"scales {stated}")
         for axis, factor in zip(axes, stated, strict=True):
             scales[axis] = Fraction(factor)
         return scales, sizes
-    found = builder.constant(node, 3).ravel().tolist()
+    found = builder.entries(node, 3)
     require(node, len(found) == len(axes), f"sizes {found}")
     wanted = dict(zip(axes, found, strict=True))
-    return scales, [None if k == 0 else wanted.get(k) for k in range(4)]
+    free = wanted.pop(0, BATCH) == BATCH
+    require(node, free and BATCH not in wanted.values(), f"sizes {found}; only the batch is free")
+    return scales, [wanted.get(k) for k in range(4)]
 
 
 class _Axis:

@@ -10,7 +10,7 @@ import onnx
 
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.maps import Reshape
-from reaas_bounds.graph.onnx_file import label, read_tensor
+from reaas_bounds.graph.onnx_file import label, read_tensor, type_name
 from reaas_bounds.graph.operators.integers import BATCH, numbers, of_constant, shape_of
 from reaas_bounds.graph.operators.options import Operator, axes_of, options, require
 from reaas_bounds.graph.window import Shape
@@ -28,7 +28,7 @@ def _reshaped(builder: GraphBuilder, node: onnx.NodeProto, target: Shape) -> Non
 def _flatten(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     shape = builder.shape(node)
     axis = options(node, axis=1)["axis"]
-    require(node, axis in (1, -len(shape)), f"axis={axis}")
+    require(node, axis == 1 or (axis == -len(shape) and builder.opset >= 11), f"axis={axis}")
     _reshaped(builder, node, (math.prod(shape),))
 
 
@@ -38,7 +38,7 @@ def _reshape(builder: GraphBuilder, node: onnx.NodeProto) -> None:
         of_constant(builder, node, lambda array: array.reshape(builder.integers(node, 1)))
         return
     shape = builder.shape(node)
-    target: list[Any] = builder.constant(node, 1).ravel().tolist()
+    target: list[Any] = builder.entries(node, 1)
     sizes: list[Any] = [
         ((BATCH, *shape)[k] if k <= len(shape) else 0)
         if size == 0 and not given["allowzero"]
@@ -86,9 +86,11 @@ def _unsqueeze(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 def _alias(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     """Identity, or Dropout, which is the identity outside of training."""
     if node.op_type == "Dropout":
-        options(node, seed=0)
+        ratio = options(node, seed=0, ratio=0.5)["ratio"]
         training = builder.has(node, 2) and bool(builder.constant(node, 2).any())
         require(node, not training, "training_mode")
+        ratio = builder.constant(node, 1) if builder.has(node, 1) else np.array(ratio)
+        require(node, ratio.size == 1 and 0 <= ratio.item() < 1, f"ratio={ratio.tolist()}")
     builder.index[node.output[0]] = builder.source(node)
 
 
@@ -102,18 +104,19 @@ def _identity(builder: GraphBuilder, node: onnx.NodeProto) -> None:
 
 def _cast(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     """To float32, which activations are already; or integers of a shape to int64."""
-    target = options(node, to=None, saturate=1)["to"]
+    target = options(node, to=None, saturate=1, round_mode=b"up")["to"]
     whole = node.input[0] in builder.constants and numbers(builder.constants[node.input[0]])
     wanted = onnx.TensorProto.INT64 if whole else onnx.TensorProto.FLOAT
-    kind = onnx.TensorProto.DataType.Name(target) if target else "nothing"
+    kind = type_name(target) if target else "nothing"
     require(node, target == wanted, f"to={kind}")
     _identity(builder, node)
 
 
 def _constant(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     given = options(node, value=None, value_int=None, value_ints=None, value_float=None)
-    (name, value), *_ = [item for item in given.items() if item[1] is not None] or [("", None)]
-    require(node, value is not None, "no value of a known kind")
+    stated = [item for item in given.items() if item[1] is not None]
+    require(node, len(stated) == 1, f"{len(stated)} values of a known kind")
+    [(name, value)] = stated
     if name == "value":
         array = read_tensor(value, node.output[0])
     else:
@@ -126,7 +129,7 @@ def _constant_of_shape(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     value = options(node, value=None)["value"]
     require(node, value is not None, "no value")
     fill = read_tensor(value, node.output[0])
-    require(node, numbers(fill), "a value that is no INT64")
+    require(node, numbers(fill) and fill.size == 1, "a value that is not one INT64")
     size = builder.integers(node, 0)
     require(node, len(size) == 1 and 0 <= size[0] <= MAX_INTEGERS, f"shape={size}")
     builder.constants[node.output[0]] = np.full(size, fill.item(), dtype=np.int64)

@@ -19,6 +19,7 @@ from reaas_pretrain.service.settings import KubernetesSettings
 from reaas_pretrain.service.store import RECIPE, TRAINING
 
 RUN_LABEL = "reaas.dev/run"
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 CONTAINER = "train"
 _RUN_DIR, _DATA, _SCRATCH = "/run-dir", PurePosixPath("/data"), "/tmp"
 _MASTER_PORT = 29500
@@ -70,6 +71,32 @@ def job(
     }
 
 
+def network_policy(run: Run, settings: KubernetesSettings, job_uid: str) -> dict[str, Any]:
+    """Lets the workers of `run` reach each other, and no other run's; it goes with the Job.
+
+    Gloo and nccl choose their ports themselves. Policies cannot say "with the same label", so each
+    run of several nodes has one.
+    """
+    mine = {"matchLabels": {RUN_LABEL: run.id}}
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job_name(run.id), "uid": job_uid}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": job_name(run.id),
+            "namespace": settings.namespace,
+            "labels": _labels(run),
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            "podSelector": mine,
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [{"podSelector": mine}]}],
+            "egress": [{"to": [{"podSelector": mine}]}],
+        },
+    }
+
+
 def command(run: Run, settings: KubernetesSettings) -> list[str]:
     """What each pod runs. The kubelet puts the pod's index in the place of the variable."""
     if settings.nodes == 1:
@@ -90,6 +117,7 @@ def _pod(run: Run, settings: KubernetesSettings, grace_s: float) -> dict[str, An
         # With 0 a pod would be gone from the API server before its processes are.
         "terminationGracePeriodSeconds": max(1, math.ceil(grace_s)),
         "subdomain": settings.subdomain,
+        "imagePullSecrets": [{"name": name} for name in settings.pull_secrets],
         "tolerations": _tolerations(settings),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

@@ -1,8 +1,8 @@
 """Runs as Kubernetes Jobs.
 
 Rights that the service's account needs in the namespace: jobs create, get, delete; pods list;
-pods/log get. Jobs are looked at one by one at every round of the supervisor: a lost watch has
-nothing to catch up with, and there are few runs.
+pods/log get; events list; networkpolicies create. Jobs are looked at one by one at every round of
+the supervisor: a lost watch has nothing to catch up with, and there are few runs.
 """
 
 from __future__ import annotations
@@ -14,20 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from reaas_runtime import ConfigurationError
 from urllib3.exceptions import HTTPError
 
-from reaas_pretrain.service.kubernetes_job import CONTAINER, job, job_name
-from reaas_pretrain.service.launcher import End, LaunchError, Outcome, last_words
+from reaas_pretrain.service.kubernetes_job import (
+    CONTAINER,
+    INDEX_LABEL,
+    job,
+    job_name,
+    network_policy,
+)
+from reaas_pretrain.service.kubernetes_pods import why_waiting
+from reaas_pretrain.service.launcher import End, LaunchError, Outcome, Waiting, last_words
 from reaas_pretrain.service.run import Run
-from reaas_pretrain.service.settings import KubernetesSettings, PretrainSettings
+from reaas_pretrain.service.settings import KubernetesSettings
 from reaas_pretrain.service.store import OUTPUT, RunStore
 
-_TIMEOUT_S = 10.0
-# Output is copied this often: it is for people, and the API server has better things to do.
-_OUTPUT_EVERY_S = 5.0
+TIMEOUT_S = 10.0
+# Pods are looked at and output is copied this often: it is for people, and the API server has
+# better things to do.
+_PODS_EVERY_S = 5.0
 _LONGEST_OUTPUT = 4 << 20
 _NOT_FOUND, _CONFLICT, _BAD_REQUEST = 404, 409, 400
 
@@ -53,9 +60,10 @@ class KubernetesLauncher:
         # The generated classes' annotations forbid plain objects, and say that all may be None.
         self._batch: Any = client.BatchV1Api(api)
         self._core: Any = client.CoreV1Api(api)
+        self._networking: Any = client.NetworkingV1Api(api)
         self._settings = settings
         self._max_restarts, self._grace_s = max_restarts, grace_s
-        self._copied_at: dict[str, float] = {}
+        self._looked: dict[str, tuple[float, Waiting | None]] = {}
 
     def start(self, run: Run) -> None:
         """As `Launcher.start`."""
@@ -63,7 +71,7 @@ class KubernetesLauncher:
         with _asking("its job cannot be made"):
             try:
                 self._batch.create_namespaced_job(
-                    self._settings.namespace, body, _request_timeout=_TIMEOUT_S
+                    self._settings.namespace, body, _request_timeout=TIMEOUT_S
                 )
             except ApiException as error:
                 if error.status != _CONFLICT:
@@ -71,8 +79,10 @@ class KubernetesLauncher:
                 if self._read(run).metadata.deletion_timestamp is not None:
                     why = "the job of its last attempt is still being deleted"
                     raise LaunchError(why) from error
+        if self._settings.nodes > 1:
+            self._let_workers_meet(run)
 
-    def look(self, run: Run) -> Outcome | None:
+    def look(self, run: Run) -> Outcome | Waiting | None:
         """As `Launcher.look`."""
         with _asking("its job cannot be looked at"):
             try:
@@ -83,12 +93,12 @@ class KubernetesLauncher:
                 raise
             ended = {c.type: c for c in found.status.conditions or () if c.status == "True"}
             over = bool(ended.keys() & {"Complete", "Failed"})
-            self._copy_output(run, last=over)
+            waiting = self._look_at_pods(run, last=over)
         if "Complete" in ended:
             return Outcome(End.SUCCEEDED)
         if "Failed" in ended:
             return Outcome(End.FAILED, self._why(run, ended["Failed"]))
-        return None
+        return waiting
 
     def stop(self, run: Run, *, force: bool) -> None:
         """As `Launcher.stop`; `force` adds nothing: kubelets kill what outlives the pods' grace."""
@@ -99,15 +109,26 @@ class KubernetesLauncher:
                     self._settings.namespace,
                     # The job is there until its pods are gone, so that no two attempts meet.
                     propagation_policy="Foreground",
-                    _request_timeout=_TIMEOUT_S,
+                    _request_timeout=TIMEOUT_S,
                 )
             except ApiException as error:
                 if error.status != _NOT_FOUND:
                     raise
 
+    def _let_workers_meet(self, run: Run) -> None:
+        with _asking("the network of its workers cannot be opened"):
+            policy = network_policy(run, self._settings, self._read(run).metadata.uid)
+            try:
+                self._networking.create_namespaced_network_policy(
+                    self._settings.namespace, policy, _request_timeout=TIMEOUT_S
+                )
+            except ApiException as error:
+                if error.status != _CONFLICT:
+                    raise
+
     def _read(self, run: Run) -> Any:
         return self._batch.read_namespaced_job(
-            job_name(run.id), self._settings.namespace, _request_timeout=_TIMEOUT_S
+            job_name(run.id), self._settings.namespace, _request_timeout=TIMEOUT_S
         )
 
     def _why(self, run: Run, condition: Any) -> str:
@@ -115,23 +136,43 @@ class KubernetesLauncher:
         about = ": ".join(filter(None, (condition.reason, condition.message)))
         return f"{said} ({about})" if said else about
 
-    def _copy_output(self, run: Run, *, last: bool) -> None:
-        """Bring the run's output up to date with what the pods of the first node printed."""
+    def _look_at_pods(self, run: Run, *, last: bool) -> Waiting | None:
+        """Bring the run's output up to date, and say why it does not compute, where it does not."""
         now = time.monotonic()
-        if not last and now - self._copied_at.get(run.id, -_OUTPUT_EVERY_S) < _OUTPUT_EVERY_S:
-            return
-        self._copied_at[run.id] = now
-        selector = f"batch.kubernetes.io/job-name={job_name(run.id)}"
+        looked, waiting = self._looked.get(run.id, (-_PODS_EVERY_S, None))
+        if not last and now - looked < _PODS_EVERY_S:
+            return waiting
+        name = job_name(run.id)
         pods = self._core.list_namespaced_pod(
             self._settings.namespace,
-            label_selector=f"{selector},batch.kubernetes.io/job-completion-index=0",
-            _request_timeout=_TIMEOUT_S,
-        )
+            label_selector=f"batch.kubernetes.io/job-name={name}",
+            _request_timeout=TIMEOUT_S,
+        ).items
+        self._copy_output(run, pods)
+        why = "" if last else why_waiting(name, pods, self._settings.nodes, self._warnings)
+        self._looked[run.id] = (now, Waiting(why) if why else None)
+        return self._looked.pop(run.id)[1] if last else self._looked[run.id][1]
+
+    def _copy_output(self, run: Run, pods: list[Any]) -> None:
+        """What the pods of the first node have printed since the last time."""
         output = self._store.directory(run.id) / OUTPUT
-        for pod in sorted(pods.items, key=lambda pod: pod.metadata.creation_timestamp):
-            append_output(output, pod.metadata.name, self._log_of(pod.metadata.name))
-        if last:
-            del self._copied_at[run.id]
+        for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp):
+            if pod.metadata.labels.get(INDEX_LABEL) == "0":
+                append_output(output, pod.metadata.name, self._log_of(pod.metadata.name))
+
+    def _warnings(self, name: str) -> list[Any]:
+        """The warnings about a pod or job; none where they cannot be read: they only explain."""
+        try:
+            found = self._core.list_namespaced_event(
+                self._settings.namespace,
+                field_selector=f"involvedObject.name={name},type=Warning",
+                _request_timeout=TIMEOUT_S,
+            )
+        except ApiException as error:
+            _log.warning("events cannot be read", about=name, why=str(error.reason))
+            return []
+        stamped = [(_time_of(event), event) for event in found.items]
+        return [event for _, event in sorted(stamped, key=lambda pair: pair[0])]
 
     def _log_of(self, pod: str) -> list[str]:
         """Whole lines that a pod has printed; none while its container is being made.
@@ -146,7 +187,7 @@ class KubernetesLauncher:
                 container=CONTAINER,
                 limit_bytes=_LONGEST_OUTPUT,
                 _preload_content=False,
-                _request_timeout=_TIMEOUT_S,
+                _request_timeout=TIMEOUT_S,
             )
         except (ApiException, HTTPError) as error:
             if getattr(error, "status", None) not in (_BAD_REQUEST, _NOT_FOUND):
@@ -172,30 +213,10 @@ def append_output(output: Path, pod: str, lines: list[str]) -> None:
             file.writelines(new)
 
 
-def connect(settings: PretrainSettings, store: RunStore) -> KubernetesLauncher:
-    """A launcher in the cluster that this pod, or KUBECONFIG, is in. Raises ConfigurationError."""
-    try:
-        _load_config()
-    except config.ConfigException as error:
-        raise ConfigurationError(
-            f"launcher is kubernetes, but there is no cluster: {error}; run in a pod with a "
-            "service account, or set KUBECONFIG"
-        ) from error
-    return KubernetesLauncher(
-        store,
-        client.ApiClient(),
-        settings.kubernetes,
-        max_restarts=settings.max_restarts,
-        grace_s=settings.cancel_grace_s,
-    )
-
-
-def _load_config() -> None:
-    """The cluster of the pod that this is, else the one that KUBECONFIG names."""
-    try:
-        config.load_incluster_config()  # type: ignore[no-untyped-call]
-    except config.ConfigException:
-        config.load_kube_config()  # type: ignore[no-untyped-call]
+def _time_of(event: Any) -> str:
+    """When it was last seen, as text that sorts: Kubernetes' own parts fill three fields."""
+    known = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+    return known.isoformat() if known else ""
 
 
 @contextmanager

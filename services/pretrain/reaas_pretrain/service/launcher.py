@@ -34,6 +34,13 @@ class Outcome:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A run that was started and does not compute yet, and why."""
+
+    reason: str
+
+
 class LaunchError(Exception):
     """The place cannot be asked, or refuses; the message says why. Trying again may help."""
 
@@ -52,8 +59,8 @@ class Launcher(Protocol):
     def start(self, run: Run) -> None:
         """Begin `run`, or go on from its checkpoint; nothing where its process is there."""
 
-    def look(self, run: Run) -> Outcome | None:
-        """How the process of a run that was started ended; None while it is there."""
+    def look(self, run: Run) -> Outcome | Waiting | None:
+        """How the process of a run that was started ended; None while it is there and computes."""
 
     def stop(self, run: Run, *, force: bool) -> None:
         """Ask the process of a run to end, or end it (`force`); nothing where there is none."""

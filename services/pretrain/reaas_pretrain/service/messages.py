@@ -31,7 +31,7 @@ def to_message(run: Run, directory: Path) -> pretrain_pb2.Run:
     message = pretrain_pb2.Run(
         id=run.id,
         spec=_spec_message(run.spec),
-        state=_STATES[run.state],
+        state=_STATES[run.seen_as],
         reason=run.reason,
         client_id=run.client_id,
         model_name=run.model_name,

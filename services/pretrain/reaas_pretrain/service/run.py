@@ -63,6 +63,8 @@ class Run(_Record):
     """Restarts since the last epoch that was new: these are limited."""
     epochs_at_restart: int = 0
     cancelling: bool = False
+    waits: bool = False
+    """RUNNING, but its process was not begun by the place that it was given to."""
     publishing: Published | None = None
     """What was about to appear in the model repository: after a crash, it is looked for there."""
     published: Published | None = None
@@ -72,14 +74,26 @@ class Run(_Record):
         """Whether nothing will happen any more, but for publishing."""
         return self.state not in (RunState.QUEUED, RunState.RUNNING)
 
+    @property
+    def seen_as(self) -> RunState:
+        """The state for people: what was given to a place that has no room for it waits."""
+        return RunState.QUEUED if self.waits else self.state
+
     def launched(self) -> Run:
         """Its process is about to begin."""
+        reason = self.reason if self.cancelling else ""
         started = self.started or now()
-        return self._with(state=RunState.RUNNING, reason="", started=started)
+        return self._with(state=RunState.RUNNING, reason=reason, started=started, waits=False)
+
+    def waiting(self, reason: str) -> Run:
+        """Its process is not there yet: that time is no running time."""
+        reason = self.reason if self.cancelling else reason
+        started = self.started if self.restarts else None
+        return self._with(waits=True, reason=reason, started=started)
 
     def requeued(self, reason: str) -> Run:
         """It waits for another attempt that is no fault of its own."""
-        return self._with(state=RunState.QUEUED, reason=reason)
+        return self._with(state=RunState.QUEUED, reason=reason, waits=False)
 
     def restarted(self, reason: str, epochs_done: int) -> Run:
         """It waits for another attempt after its process died, with so many epochs behind it."""
@@ -89,6 +103,7 @@ class Run(_Record):
             restarts=self.restarts + 1,
             fruitless=self.fruitless_by(epochs_done) + 1,
             epochs_at_restart=epochs_done,
+            waits=False,
         )
 
     def fruitless_by(self, epochs_done: int) -> int:
@@ -101,7 +116,7 @@ class Run(_Record):
 
     def over(self, state: RunState, reason: str = "") -> Run:
         """It has ended."""
-        return self._with(state=state, reason=reason, ended=now(), cancelling=False)
+        return self._with(state=state, reason=reason, ended=now(), cancelling=False, waits=False)
 
     def about_to_publish(self, published: Published) -> Run:
         """`published` is about to appear in the model repository."""

@@ -69,7 +69,7 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
     async def start(self) -> None:
         """Read the runs and begin to look after them."""
         self.store.open()
-        self.supervisor.start()
+        self.supervisor.start(self.background)
 
     def refresh(self) -> None:
         """Nothing: recipes and data sets are looked at when they are named."""
@@ -119,7 +119,8 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
                 limit=_LONGEST_PAGE,
             )
         size, before = request.page_size or _PAGE, request.page_token
-        runs = self.store.runs(to_state(request.state))
+        wanted = to_state(request.state)
+        runs = [run for run in self.store.runs() if wanted in (None, run.seen_as)]
         rest = [run for run in runs if not before or run.id < before]
         page = rest[:size]
         return pretrain_pb2.ListRunsResponse(
@@ -243,7 +244,7 @@ def make_launcher(settings: PretrainSettings, store: RunStore, catalogue: Catalo
     if settings.launcher == "kubernetes":
         try:
             # Imported here: the client is an extra, and takes a second.
-            from reaas_pretrain.service.kubernetes_launcher import connect
+            from reaas_pretrain.service.kubernetes_connect import connect
         except ModuleNotFoundError as error:
             raise ConfigurationError(
                 f"launcher is kubernetes, but {error.name} is missing: install reaas[pretrain-k8s]"

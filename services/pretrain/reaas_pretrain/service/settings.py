@@ -40,8 +40,13 @@ class KubernetesSettings(BaseModel):
 
     namespace: str = "reaas"
     """Namespace of the Jobs; the service's account needs its rights there only."""
-    image: str = "reaas-pretrain:latest"
-    """Image of the workers: the service's own, with torch and this package."""
+    image: str = ""
+    """Image of the workers. Empty: that of the pod in which the service runs, whatever the
+    operator's manifests have made of its name, with the secrets that pull it."""
+    pod: str = ""
+    """Name of the pod in which the service runs; manifests give it by the downward API."""
+    pull_secrets: tuple[str, ...] = ()
+    """Secrets that pull the image; where `image` is empty, those of the service's pod."""
     nodes: PositiveInt = 1
     """Pods of a run; they find each other by torchrun."""
     processes_per_node: PositiveInt = 1

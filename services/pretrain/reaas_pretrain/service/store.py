@@ -130,8 +130,8 @@ class RunStore:
             replace_text(self.directory(run.id) / RUN, run.model_dump_json(indent=2))
         except OSError as error:
             raise storage_error(f"run {run.id} could not be saved", error) from error
-        if run.state is not self._runs[run.id].state:
-            _log.info("run", run=run.id, state=run.state, why=run.reason, client=run.client_id)
+        if run.seen_as is not self._runs[run.id].seen_as:
+            _log.info("run", run=run.id, state=run.seen_as, why=run.reason, client=run.client_id)
         self._runs[run.id] = run
         self._unwritten.discard(run.id)
         return run

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 import structlog
-from reaas_runtime import DomainError
+from reaas_runtime import Background, DomainError
 
-from reaas_pretrain.service.launcher import End, Launcher, LaunchError, Outcome
+from reaas_pretrain.service.launcher import End, Launcher, LaunchError, Outcome, Waiting
 from reaas_pretrain.service.progress import epochs_done
 from reaas_pretrain.service.run import Run, RunState
 from reaas_pretrain.service.settings import PretrainSettings
@@ -50,9 +50,9 @@ class Supervisor:
         """Whether runs are looked after."""
         return self._task is not None and not self._task.done()
 
-    def start(self) -> None:
-        """Begin, in the running event loop."""
-        self._task = asyncio.create_task(self._run())
+    def start(self, background: Background) -> None:
+        """Begin, in the running event loop, as work that the service cannot live without."""
+        self._task = background.start("supervisor of runs", self._run())
 
     def wake(self) -> None:
         """Look now: there is something to do."""
@@ -91,7 +91,8 @@ class Supervisor:
         while True:
             now = time.monotonic()
             for run in self._store.runs(RunState.RUNNING):
-                self._on_time(run, now - last)
+                if not run.waits:
+                    self._on_time(run, now - last)
             last = now
             self._wake.clear()
             try:
@@ -136,12 +137,26 @@ class Supervisor:
             _log.warning("run cannot be looked at", run=run_id, why=str(error))
             return
         run = self._store.get(run_id)  # It may have been cancelled meanwhile.
-        if outcome is not None:
+        if isinstance(outcome, Outcome):
             self._stopped_at.pop(run_id, None)
             write = self._store.keep if run.cancelling else self._store.save
             write(self._after(run, outcome))
-        elif run.cancelling:
+            return
+        self._note(run, outcome)
+        if run.cancelling:
             await self._press(run)
+
+    def _note(self, run: Run, outcome: Waiting | None) -> None:
+        """Whether its process has begun, where that has changed."""
+        if outcome is not None:
+            changed = run.waiting(outcome.reason)
+        elif run.waits:
+            changed = run.launched()
+        else:
+            return
+        if changed != run:
+            write = self._store.keep if run.cancelling else self._store.save
+            write(changed)
 
     async def _press(self, run: Run) -> None:
         """Ask the process of a cancelled run to end; after the grace, end it."""
