@@ -53,6 +53,13 @@ observe: $(VENV)/.reaas-dev ## Bill clients over real services and a real Promet
 	scripts/install_prometheus.sh
 	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.observe $(if $(OUT),--out $(OUT))
 
+.PHONY: hostile
+hostile: $(VENV)/.reaas-dev ## Fuzz all services, a hostile neighbour, 15 minutes of chaos (REQUESTS= SEED= MINUTES= OUT=)
+	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.hostile fuzz $(if $(REQUESTS),--requests $(REQUESTS)) --seed $(SEED) \
+	  $(if $(OUT),--out $(OUT)/fuzz.json)
+	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.hostile neighbour --seed $(SEED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.hostile chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(OUT),--out $(OUT)/chaos.json)
+
 .PHONY: evaluate-pretraining
 evaluate-pretraining: $(VENV)/.reaas-demo ## Compare the encoders on data sets; goes on where it was cut off (DATA= TEST= TRAIN= SEEDS= N= ENCODERS= DATASETS= OUT= ARGS=)
 	OMP_NUM_THREADS=1 $(BIN)/python -m evaluation.pretraining $(PRETRAINING_ARGS)
@@ -108,6 +115,7 @@ lint: $(VENV)/.reaas-dev ## Check style, imports, the contract and that the stub
 	$(BIN)/python scripts/generate_stubs.py --check
 	$(BIN)/python -m scripts.dashboards --check
 	$(BIN)/python scripts/operator_rules.py --check
+	$(BIN)/python scripts/lock_images.py --check
 
 .PHONY: types
 types: $(VENV)/.reaas-dev ## Check the types (mypy, strict)
@@ -144,6 +152,10 @@ chart: $(VENV)/.reaas-dev ## Bring the objects of deploy/k8s into the Helm chart
 .PHONY: constraints
 constraints: $(VENV)/.reaas-dev ## Pin what is installed now in constraints.txt
 	$(BIN)/python scripts/pin_constraints.py
+
+.PHONY: locks
+locks: $(VENV)/.reaas-dev ## Lock what the images install, with hashes (on Linux x86-64 with Python 3.11)
+	$(BIN)/python scripts/lock_images.py
 
 .PHONY: clean
 clean: ## Remove outputs and caches (not the virtual environment)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from reaas_runtime.keys import add_key
 _STARTUP_S = 300.0
 _STOP_S = 10.0
 _TAIL_LINES = 25
-_MODULES = {"encoder": "reaas_encoder", "f2i": "reaas_f2i"}
+_MODULES = {"encoder": "reaas_encoder", "f2i": "reaas_f2i", "pretrain": "reaas_pretrain.service"}
+_BOTH = ("encoder", "f2i")
 
 
 class ServiceError(Exception):
@@ -119,7 +120,7 @@ def running_services(models_dir: Path, client_ids: list[str]) -> Iterator[Servic
         key_file = directory / "keys.txt"
         keys = {client: add_key(client, key_file) for client in client_ids}
         services = {}
-        for name in _MODULES:
+        for name in _BOTH:
             services[name] = start_service(name, models_dir, directory, key_file=key_file)
             stack.callback(services[name].stop)
         for service in services.values():
@@ -135,22 +136,25 @@ def start_service(
     key_file: Path | None = None,
     port: int | None = None,
     metrics_port: int | None = None,
+    arguments: Sequence[str] = (),
 ) -> ServiceProcess:
-    """Starts `encoder` or `f2i` on these ports (None: free ones); does not wait until it serves.
+    """Starts a service on these ports (None: free ones); does not wait until it serves.
 
-    `log_dir` takes its log. Without a key file every caller is let in; the port is on loopback.
+    `name` is `encoder`, `f2i` or `pretrain`; `arguments` are more of its own. `log_dir` takes its
+    log. Without a key file every caller is let in; the port is on loopback.
     """
     port, metrics_port = port or free_port(), metrics_port or free_port()
     log = log_dir / f"{name}.log"
-    arguments = {
+    common = {
         "--models-dir": models_dir,
         "--port": port,
         "--metrics-port": metrics_port,
         "--log-format": "console",
     }
     command = [sys.executable, "-m", _MODULES[name]]
-    command += [str(part) for pair in arguments.items() for part in pair]
+    command += [str(part) for pair in common.items() for part in pair]
     command += ["--api-keys-file", str(key_file)] if key_file else ["--allow-anonymous"]
+    command += arguments
     with log.open("ab") as sink:
         # A session of its own: Ctrl-C in the terminal reaches the evaluation, which stops services.
         process = subprocess.Popen(

@@ -79,8 +79,32 @@ async def test_a_run_that_dies_again_and_again_fails_in_the_end(
     async with service(house, max_restarts=2) as (_, stub):
         run = await ended(stub, (await create(stub)).id)
         assert run.state == pb.RUN_STATE_FAILED
-        assert run.reason == "its process was killed by signal 9, after 2 restarts"
+        assert (
+            run.reason == "its process was killed by signal 9, after 2 restarts without a new epoch"
+        )
         assert (house / "runs" / run.id / "attempts").read_text().count("begun") == 3
+
+
+async def test_a_run_that_gets_on_between_its_deaths_goes_on(house: Path, script: Script) -> None:
+    """Six deaths with two restarts allowed: each attempt has one more epoch behind it."""
+    script(
+        "echo begun >> attempts; n=$(wc -l < attempts); mkdir -p training; "
+        "(echo epoch; seq $n) > training/log.csv; [ $n -gt 6 ] || kill -9 $$"
+    )
+    async with service(house, max_restarts=2) as (_, stub):
+        run = await ended(stub, (await create(stub)).id)
+        assert (run.state, run.restarts) == (pb.RUN_STATE_SUCCEEDED, 6)
+
+
+async def test_deaths_count_from_the_last_new_epoch(house: Path, script: Script) -> None:
+    script(
+        "echo begun >> attempts; n=$(wc -l < attempts); mkdir -p training; "
+        "[ $n -gt 3 ] || (echo epoch; seq $n) > training/log.csv; kill -9 $$"
+    )
+    async with service(house, max_restarts=2) as (_, stub):
+        run = await ended(stub, (await create(stub)).id)
+        assert (run.state, run.epochs_done) == (pb.RUN_STATE_FAILED, 3)
+        assert run.restarts == 4, "one restart for the second and the third epoch, then two"
 
 
 async def test_no_more_runs_at_once_than_allowed_and_the_oldest_first(

@@ -257,3 +257,62 @@ async def test_what_a_run_can_be_made_from(house: Path, script: Script) -> None:
         written = (house / "runs" / run.id / "recipe.toml").read_text()
         for line in ('name = "mine"', "weight = 0.5", "epochs = 7", "seed = 9"):
             assert line in written
+
+
+NESTED = "[" * 400 + "]" * 400
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"encoder.channels": "[" * 5000 + "]" * 5000}, "has 10000 characters, the most is 1024"),
+        ({"encoder.channels": NESTED}, "400 opening brackets, the most is 16"),
+        ({"encoder": "{a = " * 100 + "1" + "}" * 100}, "100 opening brackets"),
+        ({"spectral": "{a." + ".".join("b" * 400) + " = 1}"}, "unknown key spectral.a"),
+        ({".".join("a" * 5000): "1"}, "an override's key has 9999 characters"),
+        ({"a" * 64: "1"}, "unknown key"),
+        ({"a.b.c": "1"}, "'section.key'"),
+        ({"": "1"}, "'section.key'"),
+        ({"x\n\x1b[31m": "1"}, "unknown key 'x\\n\\x1b[31m'"),
+        ({f"a{i}.b": "1" for i in range(200)}, "has 200 keys, the most is 64"),
+        ({"description": '"' + "x" * 10**6 + '"'}, "has 1000002 characters"),
+        ({"schedule.seed": "9" * 1000}, "schedule.seed"),
+        ({"schedule.seed": "1" + "0" * 4400}, "characters"),
+        ({"schedule.batch": "0x" + "f" * 1000}, "schedule.batch"),
+        ({"optimiser.learning_rate": "inf"}, "optimiser.learning_rate"),
+        ({"encoder.mean": "[nan, 0.0, 0.0]"}, "encoder.mean"),
+        ({"encoder.channels": "[2000000, 2000000]"}, "encoder.channels.0"),
+        ({"encoder.channels": str([2] * 65)}, "encoder.channels"),
+        ({"encoder.feature_dim": "1999-01-01"}, "encoder.feature_dim"),
+        ({"name": '"' + "n" * 300 + '"'}, "name"),
+    ],
+)
+async def test_overrides_are_counted_and_measured_before_they_are_parsed(
+    house: Path, overrides: dict[str, str], said: str
+) -> None:
+    async with service(house) as (_, stub):
+        wrong = spec(overrides=overrides)
+        error = await refused(stub.CreateRun(pb.CreateRunRequest(spec=wrong)))
+        assert (error.code(), error_info(error).reason) == (INVALID, "INVALID_RECIPE")
+        assert said in (error.details() or "")
+        assert len(error.details() or "") < 1000
+        assert not (await stub.ListRuns(pb.ListRunsRequest())).runs
+
+
+async def test_one_client_does_not_fill_the_queue(house: Path, script: Script) -> None:
+    script("sleep 60")
+    file = house / "keys.txt"
+    keys = {name: add_key(name, file, ["operator"]) for name in ("greedy", "modest")}
+    headers = {name: (("authorization", f"Bearer {key}"),) for name, key in keys.items()}
+    made = pb.CreateRunRequest(spec=SPEC)
+    async with service(house, api_keys_file=file, max_queued_per_client=2) as (_, stub):
+        error = None
+        for _ in range(4):
+            try:
+                await stub.CreateRun(made, metadata=headers["greedy"])
+            except grpc.aio.AioRpcError as refusal:
+                error = refusal
+        assert error is not None
+        assert error_info(error).reason == "QUEUE_FULL"
+        assert "of client 'greedy'" in (error.details() or "")
+        await stub.CreateRun(made, metadata=headers["modest"])

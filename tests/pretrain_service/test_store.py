@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from reaas_pretrain.service.store import RunStore
 from reaas_runtime import ConfigurationError
 
 from tests.pretrain_service.conftest import Script
-from tests.pretrain_service.house import create, ended, refused, service
+from tests.pretrain_service.house import create, ended, refused, service, until
 from tests.support.servers import error_info
 
 
@@ -133,3 +134,60 @@ def test_ids_grow_even_if_the_clock_does_not(tmp_path: Path) -> None:
     again.open()
     assert [run.id for run in again.runs(RunState.QUEUED)] == ids[::-1]
     again.close()
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_full_disk_does_not_keep_a_run_from_ending(
+    house: Path, script: Script, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    script("sleep 600")
+    async with service(house) as (_, stub):
+        first = await create(stub)
+        run = await create(stub) if waits else first
+        await until(stub, first.id, lambda run: run.state == pb.RUN_STATE_RUNNING)
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fsync", _full)
+            await stub.CancelRun(pb.CancelRunRequest(run_id=run.id))
+            found = await ended(stub, run.id)
+            assert found.state == pb.RUN_STATE_CANCELLED
+        file = house / "runs" / run.id / "run.json"
+        async with asyncio.timeout(60):
+            while Run.model_validate_json(file.read_bytes()).state is not RunState.CANCELLED:
+                await asyncio.sleep(0.02)
+        await stub.CancelRun(pb.CancelRunRequest(run_id=first.id))
+        await ended(stub, first.id)
+
+
+@pytest.mark.parametrize("state", [RunState.QUEUED, RunState.RUNNING])
+def test_a_cancel_that_could_not_be_written_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: RunState
+) -> None:
+    store = RunStore(tmp_path / "runs")
+    store.open()
+    created = datetime.now(UTC)
+    run = Run(
+        id=store.new_id(created),
+        client_id="me",
+        spec=Spec(recipe="small"),
+        model_name="m",
+        epochs=1,
+        created=created,
+        state=state,
+    )
+    store.create(run, "")
+    monkeypatch.setattr(os, "fsync", _full)
+    ends = state is RunState.QUEUED
+    store.keep(run.over(RunState.CANCELLED) if ends else run.cancel_requested())
+    store.close()  # Killed, and no room has come.
+    monkeypatch.undo()
+    again = RunStore(tmp_path / "runs")
+    again.open()
+    found = again.get(run.id)
+    again.close()
+    assert (found.state, found.cancelling) == (
+        (RunState.CANCELLED, False) if ends else (RunState.RUNNING, True)
+    )

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from grpc import aio
 
+from reaas._attempts import Attempts, Message, not_metered
 from reaas._errors import CLOSED, UNDECODABLE_REPLY, ProtocolError, ReaasError, error_of_call
 from reaas._flow import BatchFlow, Outgoing, Timed
 from reaas._info import read_service_info
 from reaas._model import Limits, Service
 from reaas._protocol import Answer, Api, Batch, Reply, Request
-from reaas._retry import UNLIMITED, Backoff, Deadline
+from reaas._retry import UNLIMITED, Deadline
 from reaas._session import Purpose, Session
 from reaas.v1 import encoder_pb2_grpc, f2i_pb2_grpc, model_pb2
 
@@ -31,34 +34,35 @@ _STUBS: dict[Service, Callable[[aio.Channel], Any]] = {
 class _Sending(Generic[Request, Reply]):
     """One message on its way: sent at once, and again until it is answered."""
 
-    def __init__(
-        self,
-        session: Session,
-        service: Service,
-        rpc: aio.UnaryUnaryMultiCallable[Request, Reply],
-        request: Request,
-        purpose: Purpose,
-        timeout_s: float | None,
-        deadline: Deadline,
-    ) -> None:
-        self._session, self._service = session, service
-        self._rpc, self._request, self._purpose = rpc, request, purpose
-        self._timeout_s, self._deadline = timeout_s, deadline
-        self._backoff = Backoff(session.options, deadline)
-        self._call = self._start()
+    def __init__(self, session: Session, message: Message, attempts: Attempts) -> None:
+        self._session, self._message, self._attempts = session, message, attempts
+        self._under_way: dict[Any, float] = {}  # With the time of their beginning.
+        self._done: asyncio.Queue[Any] = asyncio.Queue()
+        self._start()
 
-    def _start(self) -> Any:
-        self._address = self._session.endpoint(self._service).address
-        left = self._deadline.left()
-        timeout = self._timeout_s if left is None else left
-        metadata = self._session.metadata(self._purpose)
-        return self._rpc(self._request, timeout=timeout, metadata=metadata)
+    def _start(self) -> None:
+        self._address = self._session.endpoint(self._message.service).address
+        call = self._message.rpc(
+            self._message.request,
+            timeout=self._attempts.timeout(),
+            metadata=self._session.metadata(self._message.purpose),
+        )
+        self._under_way[call] = time.monotonic()
+        call.add_done_callback(self._done.put_nowait)
 
     async def result(self) -> Reply:
         """The reply, after as many attempts as the options allow. Raises ReaasError."""
+        try:
+            return await self._result()
+        finally:
+            self.cancel()  # What is still under way when the caller goes, or another one won.
+
+    async def _result(self) -> Reply:
         while True:
+            call = await self._next_done()
+            took_s = time.monotonic() - self._under_way.pop(call)
             try:
-                reply: Reply | None = await self._call
+                reply: Reply | None = await call
                 if reply is None:  # So grpc.aio says that it could not be parsed.
                     raise ProtocolError(f"{self._address}: {UNDECODABLE_REPLY}")
                 return reply
@@ -68,16 +72,35 @@ class _Sending(Generic[Request, Reply]):
                 raise
             except aio.AioRpcError as failed:
                 error = error_of_call(failed, self._address)
-                delay = self._backoff.delay(error)
+                if not error.reason:
+                    self._message.unconfirmed()
+                if self._under_way:  # The second one may still be answered.
+                    continue
+                delay = self._attempts.delay(error, took_s)
                 if delay is None:
                     raise error from failed
             _log.info("%s; trying again in %.1f s", error, delay)
             await asyncio.sleep(delay)
-            self._call = self._start()
+            self._start()
+
+    async def _next_done(self) -> Any:
+        """The next attempt that has ended; where it takes long, another one is made beside it."""
+        hedge_after_s = self._session.options.hedge_after_s
+        if hedge_after_s is not None and len(self._under_way) == 1:
+            (begun,) = self._under_way.values()
+            try:
+                async with asyncio.timeout(max(0.0, begun + hedge_after_s - time.monotonic())):
+                    return await self._done.get()
+            except TimeoutError:
+                self._start()
+        return await self._done.get()
 
     def cancel(self) -> None:
         """Tells the service that nobody waits any more."""
-        self._call.cancel()
+        for call in self._under_way:
+            call.cancel()
+            self._message.unconfirmed()
+        self._under_way.clear()
 
 
 class AsyncTransport:
@@ -104,8 +127,8 @@ class AsyncTransport:
         deadline: Deadline = UNLIMITED,
     ) -> Any:
         """One call that is not metered."""
-        timeout_s = self._session.options.info_timeout_s
-        return await self._send(service, rpc, request, purpose, timeout_s, deadline).result()
+        message = Message(service, self._rpc(service, rpc), request, purpose, not_metered)
+        return await self._send(message, deadline, self._session.options.info_timeout_s).result()
 
     async def call(
         self,
@@ -156,8 +179,11 @@ class AsyncTransport:
         try:
             # A message is asked for when it can leave: its share of the time begins there.
             async for out in flow.outgoing_async(batches):
-                timeout_s, until = limits.default_timeout_s, out.deadline
-                sending = self._send(api.service, api.rpc, out.request, purpose, timeout_s, until)
+                unheard = partial(self._session.account_unconfirmed, api, out.want, purpose)
+                rpc = self._rpc(api.service, api.rpc)
+                message = Message(api.service, rpc, out.request, purpose, unheard)
+                until, timeout_s = out.deadline, limits.default_timeout_s
+                sending = self._send(message, until, timeout_s, undivided=api.divides_time)
                 window.append((out, sending))
                 if len(window) == options.messages_in_flight:
                     for answer in await finish_oldest():
@@ -170,19 +196,22 @@ class AsyncTransport:
                 sending.cancel()
         flow.finish()
 
+    def _rpc(self, service: Service, name: str) -> Any:
+        return getattr(self._stub(service), name)
+
     def _send(
         self,
-        service: Service,
-        rpc: str,
-        request: Any,
-        purpose: Purpose,
-        timeout_s: float | None,
+        message: Message,
         deadline: Deadline,
+        timeout_s: float | None,
+        *,
+        undivided: bool = False,
     ) -> _Sending[Any, Any]:
-        multicallable = getattr(self._stub(service), rpc)
-        return _Sending(
-            self._session, service, multicallable, request, purpose, timeout_s, deadline
+        replicas = self._session.endpoint(message.service).replicas
+        attempts = Attempts(
+            self._session.options, deadline, timeout_s, replicas=replicas, undivided=undivided
         )
+        return _Sending(self._session, message, attempts)
 
     def _stub(self, service: Service) -> Any:
         """The stub of a service; the channel is opened where it is needed first."""

@@ -46,6 +46,19 @@ class ChannelOptions:
     has no time left certifies less: with few inputs the service's default leaves each enough."""
     max_reply_bytes: int = 256 * 2**20
     """Largest reply taken. gRPC's own limit of 4 MiB is 8,000 features of d = 128."""
+    attempt_timeout_s: float | None = None
+    """Time for one attempt of a message; one that is over is made again, elsewhere if there is
+    another replica. None: the time left is divided equally among at most three attempts, as many
+    as there are addresses (a name counts as two, since it may have several), so a replica that
+    hangs costs a part of the time and not all of it; F2IPerturb gets all of it, since its search
+    ends by the deadline and a shorter one would certify less."""
+    hedge_after_s: float | None = None
+    """A message without an answer after this time is sent a second time; the first answer counts.
+    None: never. Cuts the slowest calls; what both replicas answer is billed twice. Choose more
+    than nearly all calls take."""
+    eject_s: float = 5.0
+    """A replica that failed everything it was asked gets nothing for this long, and for longer each
+    time that it happens again; at least half of two and two of three stay. 0: never."""
     load_balancing: str = "round_robin"
     """gRPC policy over the addresses that a name resolves to. gRPC's own default stays with the
     first one, so that new replicas would idle."""
@@ -54,11 +67,13 @@ class ChannelOptions:
     replicas soon without a storm of look-ups."""
     reconnect_max_s: float = 2.0
     """Longest wait between attempts to connect. gRPC's own 120 s would outlast every retry."""
-    keepalive_s: float = 60.0
-    """A ping during a call after this much silence, so that a dead peer is noticed. Services of
-    this project allow it; other servers close connections that ping oftener than they permit."""
-    keepalive_timeout_s: float = 20.0
-    """A peer that leaves a ping unanswered this long is dead."""
+    keepalive_s: float = 10.0
+    """A ping during a call after this much silence, so that a dead or stopped peer is noticed.
+    Services of this project allow it; others close connections that ping oftener than they permit:
+    set it higher for those."""
+    keepalive_timeout_s: float = 5.0
+    """A peer that leaves a ping unanswered this long is dead: its calls are made again elsewhere,
+    and it gets no others until it is back."""
     allow_key_over_plaintext: bool = False
     """Send the API key unencrypted to a host that is not this one. Only behind a mesh that
     encrypts by itself."""
@@ -71,16 +86,25 @@ class ChannelOptions:
             "perturb_message_inputs": 1,
             "preferred_message_bytes": 1,
             "retry_for_s": 0,
+            "eject_s": 0,
         }
         for name, least in at_least.items():
             value = getattr(self, name)
             if not value >= least:
-                raise InvalidArgumentError(
-                    f"ChannelOptions.{name} is {value}; it must be at least {least}",
-                    field=name,
-                    limit=f">= {least}",
-                    got=str(value),
-                )
+                raise _senseless(name, value, f"at least {least}", f">= {least}")
+        for name in ("attempt_timeout_s", "hedge_after_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise _senseless(name, value, "above 0, or None", "> 0")
+
+
+def _senseless(name: str, value: float, may_be: str, limit: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"ChannelOptions.{name} is {value}; it must be {may_be}",
+        field=name,
+        limit=limit,
+        got=str(value),
+    )
 
 
 @dataclass(frozen=True)
@@ -135,15 +159,26 @@ class Endpoint:
             return aio.secure_channel(self.address, self.tls.credentials(), self._arguments())
         return aio.insecure_channel(self.address, self._arguments())
 
+    @property
+    def replicas(self) -> int:
+        """How many addresses there are, as far as the target tells: a name may have several."""
+        scheme, _, listed = self.address.partition(":")
+        if scheme in ("ipv4", "ipv6"):
+            return len(listed.split(","))
+        return 1 if scheme.startswith("unix") or _is_one_address(self.address) else 2
+
     def _arguments(self) -> list[GrpcOption]:
         options = self.options
-        policy: dict[str, object] = {options.load_balancing: {}}
+        policy = balancing(options.load_balancing, options.eject_s)
         ours: dict[str, str | int] = {
             "grpc.service_config": json.dumps({"loadBalancingConfig": [policy]}),
             "grpc.max_send_message_length": -1,  # The service names its limit; messages fit it.
             "grpc.max_receive_message_length": options.max_reply_bytes,
             "grpc.keepalive_time_ms": _ms(options.keepalive_s),
             "grpc.keepalive_timeout_ms": _ms(options.keepalive_timeout_s),
+            # Of pings that gRPC sends to measure the connection too: while one of those is on its
+            # way, keepalive sends none, and a stopped peer would be noticed after a minute.
+            "grpc.http2.ping_timeout_ms": _ms(options.keepalive_timeout_s),
             "grpc.http2.max_pings_without_data": 0,  # A long F2IPerturb call is all silence.
             "grpc.initial_reconnect_backoff_ms": _ms(options.retry_first_delay_s),
             "grpc.max_reconnect_backoff_ms": _ms(options.reconnect_max_s),
@@ -159,6 +194,41 @@ class Endpoint:
 
 def _ms(seconds: float) -> int:
     return round(1000 * seconds)
+
+
+EJECTION_LOOKS_S = 0.25
+"""Seconds between looks for replicas that fail everything: a second attempt can wait for it."""
+
+
+def balancing(policy: str, eject_s: float) -> dict[str, object]:
+    """gRPC's load-balancing configuration: `policy`, without replicas that fail everything."""
+    inner: dict[str, object] = {policy: {}}
+    if not eject_s:
+        return inner
+    ejection = {
+        "threshold": 99,  # Percent: one that answers now and then is busy, not broken.
+        "enforcementPercentage": 100,
+        "minimumHosts": 2,
+        "requestVolume": 1,
+    }
+    return {
+        "outlier_detection_experimental": {
+            "interval": f"{EJECTION_LOOKS_S}s",
+            "baseEjectionTime": f"{eject_s:.3f}s",
+            "maxEjectionTime": f"{12 * eject_s:.3f}s",
+            "maxEjectionPercent": 33,
+            "failurePercentageEjection": ejection,
+            "childPolicy": [inner],
+        }
+    }
+
+
+def _is_one_address(address: str) -> bool:
+    try:
+        ipaddress.ip_address(urlsplit(f"//{address}").hostname or "")
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(address: str) -> bool:

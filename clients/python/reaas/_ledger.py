@@ -49,18 +49,31 @@ class LedgerKey:
 class Ledger:
     """Counts every message that was answered OK; failed attempts are free, as on the services.
 
-    A call that breaks after the service has answered, but before the answer arrives, is metered
-    by the service and not here. Safe to share between threads.
+    An attempt that ended without a word of the service (given up, or its connection broke) may have
+    been answered and metered there: it is in `unconfirmed`. So a service's meter is never below
+    this account, and never above this account and `unconfirmed` together. Safe to share between
+    threads.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._usage: dict[LedgerKey, Usage] = {}
+        self._unconfirmed: dict[LedgerKey, Usage] = {}
 
     def add(self, key: LedgerKey, usage: Usage) -> None:
         """Adds one answered message."""
         with self._lock:
             self._usage[key] = self._usage.get(key, Usage()) + usage
+
+    def add_unconfirmed(self, key: LedgerKey, usage: Usage) -> None:
+        """Adds one message that may have been answered, though the answer never came."""
+        with self._lock:
+            self._unconfirmed[key] = self._unconfirmed.get(key, Usage()) + usage
+
+    def unconfirmed(self) -> dict[LedgerKey, Usage]:
+        """Queries and request bytes that the service may have metered beyond `entries`."""
+        with self._lock:
+            return dict(sorted(self._unconfirmed.items()))
 
     def entries(self) -> dict[LedgerKey, Usage]:
         """A copy of the account, sorted by API, scheme, phase and model."""
@@ -88,3 +101,4 @@ class Ledger:
         """Starts the account anew."""
         with self._lock:
             self._usage.clear()
+            self._unconfirmed.clear()

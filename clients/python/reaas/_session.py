@@ -102,7 +102,16 @@ class Session:
         self, api: Api[Any, Any, Any], want: Expected, reply: Message, purpose: Purpose
     ) -> None:
         """Enters one answered message into the ledger."""
-        self.ledger.add(
-            LedgerKey(api.name, str(purpose.scheme), str(purpose.phase), want.model.name),
-            Usage(want.count, want.request_bytes, message_bytes(reply)),
-        )
+        usage = Usage(want.count, want.request_bytes, message_bytes(reply))
+        self.ledger.add(_key(api, want, purpose), usage)
+
+    def account_unconfirmed(
+        self, api: Api[Any, Any, Any], want: Expected, purpose: Purpose
+    ) -> None:
+        """Enters one message whose answer never came."""
+        usage = Usage(want.count, want.request_bytes)
+        self.ledger.add_unconfirmed(_key(api, want, purpose), usage)
+
+
+def _key(api: Api[Any, Any, Any], want: Expected, purpose: Purpose) -> LedgerKey:
+    return LedgerKey(api.name, str(purpose.scheme), str(purpose.phase), want.model.name)

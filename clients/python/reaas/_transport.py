@@ -6,16 +6,19 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Generic
 
 import grpc
 
+from reaas._attempts import Attempts, Message, not_metered
 from reaas._errors import CLOSED, ReaasError, error_of_call
 from reaas._flow import BatchFlow, Outgoing, Timed
 from reaas._info import read_service_info
 from reaas._model import Limits, Service
 from reaas._protocol import Answer, Api, Batch, Reply, Request
-from reaas._retry import UNLIMITED, Backoff, Deadline
+from reaas._retry import UNLIMITED, Deadline
 from reaas._session import Purpose, Session
 from reaas.v1 import encoder_pb2_grpc, f2i_pb2_grpc, model_pb2
 
@@ -29,49 +32,64 @@ _STUBS: dict[Service, Callable[[grpc.Channel], Any]] = {
 class _Sending(Generic[Request, Reply]):
     """One message on its way: sent at once, and again until it is answered."""
 
-    def __init__(
-        self,
-        session: Session,
-        service: Service,
-        rpc: grpc.UnaryUnaryMultiCallable[Request, Reply],
-        request: Request,
-        purpose: Purpose,
-        timeout_s: float | None,
-        deadline: Deadline,
-    ) -> None:
-        self._session, self._service = session, service
-        self._rpc, self._request, self._purpose = rpc, request, purpose
-        self._timeout_s, self._deadline = timeout_s, deadline
-        self._backoff = Backoff(session.options, deadline)
-        self._call = self._start()
+    def __init__(self, session: Session, message: Message, attempts: Attempts) -> None:
+        self._session, self._message, self._attempts = session, message, attempts
+        self._under_way: dict[Any, float] = {}  # With the time of their beginning.
+        self._done: SimpleQueue[Any] = SimpleQueue()
+        self._start()
 
-    def _start(self) -> Any:
-        self._address = self._session.endpoint(self._service).address
-        left = self._deadline.left()
-        timeout = self._timeout_s if left is None else left
-        metadata = self._session.metadata(self._purpose)
-        return self._rpc.future(self._request, timeout=timeout, metadata=metadata)
+    def _start(self) -> None:
+        self._address = self._session.endpoint(self._message.service).address
+        call = self._message.rpc.future(
+            self._message.request,
+            timeout=self._attempts.timeout(),
+            metadata=self._session.metadata(self._message.purpose),
+        )
+        self._under_way[call] = time.monotonic()
+        call.add_done_callback(self._done.put)
 
     def result(self) -> Reply:
         """The reply, after as many attempts as the options allow. Raises ReaasError."""
         while True:
+            call = self._next_done()
+            took_s = time.monotonic() - self._under_way.pop(call)
             try:
-                reply: Reply = self._call.result()
-                return reply
+                reply: Reply = call.result()
             except grpc.FutureCancelledError as cancelled:
                 raise ReaasError(CLOSED) from cancelled
             except grpc.RpcError as failed:
                 error = error_of_call(failed, self._address)
-                delay = self._backoff.delay(error)
+                if not error.reason:
+                    self._message.unconfirmed()
+                if self._under_way:  # The second one may still be answered.
+                    continue
+                delay = self._attempts.delay(error, took_s)
                 if delay is None:
                     raise error from failed
+            else:
+                self.cancel()
+                return reply
             _log.info("%s; trying again in %.1f s", error, delay)
             time.sleep(delay)
-            self._call = self._start()
+            self._start()
+
+    def _next_done(self) -> Any:
+        """The next attempt that has ended; where it takes long, another one is made beside it."""
+        hedge_after_s = self._session.options.hedge_after_s
+        if hedge_after_s is not None and len(self._under_way) == 1:
+            (begun,) = self._under_way.values()
+            try:
+                return self._done.get(timeout=max(0.0, begun + hedge_after_s - time.monotonic()))
+            except Empty:
+                self._start()
+        return self._done.get()
 
     def cancel(self) -> None:
         """Tells the service that nobody waits any more."""
-        self._call.cancel()
+        for call in self._under_way:
+            call.cancel()
+            self._message.unconfirmed()
+        self._under_way.clear()
 
 
 class Transport:
@@ -98,8 +116,8 @@ class Transport:
         deadline: Deadline = UNLIMITED,
     ) -> Any:
         """One call that is not metered."""
-        timeout_s = self._session.options.info_timeout_s
-        return self._send(service, rpc, request, purpose, timeout_s, deadline).result()
+        message = Message(service, self._rpc(service, rpc), request, purpose, not_metered)
+        return self._send(message, deadline, self._session.options.info_timeout_s).result()
 
     def call(
         self,
@@ -147,8 +165,11 @@ class Transport:
         try:
             # A message is asked for when it can leave: its share of the time begins there.
             for out in flow.outgoing(batches):
-                timeout_s, until = limits.default_timeout_s, out.deadline
-                sending = self._send(api.service, api.rpc, out.request, purpose, timeout_s, until)
+                unheard = partial(self._session.account_unconfirmed, api, out.want, purpose)
+                rpc = self._rpc(api.service, api.rpc)
+                message = Message(api.service, rpc, out.request, purpose, unheard)
+                until, timeout_s = out.deadline, limits.default_timeout_s
+                sending = self._send(message, until, timeout_s, undivided=api.divides_time)
                 window.append((out, sending))
                 if len(window) == options.messages_in_flight:
                     yield from finish_oldest()
@@ -159,20 +180,23 @@ class Transport:
                 sending.cancel()
         flow.finish()
 
+    def _rpc(self, service: Service, name: str) -> Any:
+        self._session.endpoint(service)  # Raises where there is no stub to call.
+        return getattr(self._stubs[service], name)
+
     def _send(
         self,
-        service: Service,
-        rpc: str,
-        request: Any,
-        purpose: Purpose,
-        timeout_s: float | None,
+        message: Message,
         deadline: Deadline,
+        timeout_s: float | None,
+        *,
+        undivided: bool = False,
     ) -> _Sending[Any, Any]:
-        self._session.endpoint(service)  # Raises where there is no stub to call.
-        multicallable = getattr(self._stubs[service], rpc)
-        return _Sending(
-            self._session, service, multicallable, request, purpose, timeout_s, deadline
+        replicas = self._session.endpoint(message.service).replicas
+        attempts = Attempts(
+            self._session.options, deadline, timeout_s, replicas=replicas, undivided=undivided
         )
+        return _Sending(self._session, message, attempts)
 
     def _limits_of(self, service: Service, purpose: Purpose, deadline: Deadline) -> Limits:
         if service not in self._limits:

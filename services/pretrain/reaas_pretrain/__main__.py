@@ -14,13 +14,16 @@ from reaas_pretrain.checkpoint import CHECKPOINT, CheckpointError
 from reaas_pretrain.group import Group, torchrun_group
 from reaas_pretrain.image_files import ImagesError
 from reaas_pretrain.images import training_images
+from reaas_pretrain.inside import OutsideError
 from reaas_pretrain.log import TensorBoard, TensorBoardUnavailableError, Watcher
 from reaas_pretrain.monitor import Monitor
 from reaas_pretrain.options import (
+    check_inside,
     console,
     data_option,
     device_of,
     device_option,
+    inside_option,
     judge_of,
     judge_option,
     recipe_option,
@@ -43,6 +46,7 @@ MONITOR_TRAIN, MONITOR_TEST = 5_000, 1_000
 FAILURES = (
     RecipeError,
     ImagesError,
+    OutsideError,
     CheckpointError,
     DivergedError,
     PublishError,
@@ -69,6 +73,7 @@ def main() -> None:
 @recipe_option
 @data_option
 @source_option
+@inside_option
 @judge_option
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
@@ -86,6 +91,7 @@ def train(
     recipe_path: Path,
     data: Path,
     source: str,
+    inside: Path | None,
     judged_by: str | None,
     out: Path,
     epochs: int | None,
@@ -106,6 +112,7 @@ def train(
             f"{out} has a checkpoint: go on with --resume or choose another --out"
         )
     chosen, side = device_of(device), recipe.encoder.image_size
+    check_inside(inside, data, source)
     console.print(f"reading images from {data}")
     learned = training_images(source, data, side)
     judge = judge_of(judged_by, data, side)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from reaas_pretrain.evaluate import Judge
 from reaas_pretrain.images import SOURCES, labelled_images
+from reaas_pretrain.inside import check_tree
 from reaas_pretrain.recipe import Recipe
 
 SOURCE = "tiny_imagenet"
@@ -43,6 +44,11 @@ source_option = click.option(
     show_default=True,
     help=f"What is learned from: {', '.join(SOURCES)}, a folder of image files or a .npz file.",
 )
+inside_option = click.option(
+    "--inside",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Read no images from outside of this directory, whatever links lead there.",
+)
 judge_option = click.option(
     "--judged-by",
     type=click.Choice([*NAMES, NOBODY]),
@@ -54,6 +60,14 @@ threads_option = click.option(
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
+
+
+def check_inside(inside: Path | None, data: Path, source: str) -> None:
+    """Raises OutsideError where images would be read from outside of `inside`; None: anywhere."""
+    if inside is not None:
+        check_tree(data, inside)
+        if source not in SOURCES:
+            check_tree(Path(source), inside)
 
 
 def use_threads(threads: int | None) -> None:

@@ -5,6 +5,7 @@ What is wrong with one is a `RecipeError` that names the key, the value got and 
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from reaas_pretrain.sections import (
     SpectralConfig,
 )
 
+_MOST_PROBLEMS = 20
+
 
 class RecipeError(ValueError):
     """The recipe can't be used; the message names the file, the key and what is wrong with it."""
@@ -30,7 +33,7 @@ class RecipeError(ValueError):
 class Recipe(Section):
     """One pre-training run, but for where its data lie and where its results go."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=200)
     description: str = ""
     objective: Literal["moco", "rocl", "supervised"] = "moco"
     """What a step minimises: `moco` reads [contrast], `rocl` [contrast] and [attack], `supervised`
@@ -73,7 +76,10 @@ def parse_recipe(values: dict[str, Any], origin: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(detail) for detail in error.errors()]
+        found = error.errors()
+        problems = [_problem(detail) for detail in found[:_MOST_PROBLEMS]]
+        if len(found) > _MOST_PROBLEMS:
+            problems.append(f"and {len(found) - _MOST_PROBLEMS} more")
         raise RecipeError(f"{origin}: " + "; ".join(problems)) from error
 
 
@@ -82,4 +88,8 @@ def _problem(detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         return f"unknown key {key}"
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}, got {detail['input']!r}" if detail["loc"] and key else message
+    return (
+        f"{key}: {message}, got {reprlib.repr(detail['input'])}"
+        if detail["loc"] and key
+        else message
+    )

@@ -13,8 +13,10 @@ from reaas_pretrain.foreign import Wishes
 from reaas_pretrain.images import typical_images
 from reaas_pretrain.options import (
     NOBODY,
+    check_inside,
     console,
     data_option,
+    inside_option,
     judge_of,
     judge_option,
     source_option,
@@ -44,6 +46,7 @@ version_option = click.option(
 @version_option
 @data_option
 @source_option
+@inside_option
 @judge_option
 @click.option("--replace", is_flag=True, help="Replace an unreleased version.")
 @threads_option
@@ -53,12 +56,14 @@ def export_command(
     version: str | None,
     data: Path,
     source: str,
+    inside: Path | None,
     judged_by: str | None,
     replace: bool,
     threads: int | None,
 ) -> None:
     """Publishes a run's encoder, with certified constants."""
     use_threads(threads)
+    check_inside(inside, data, source)
     side = parse_recipe(Checkpoint.load(run).recipe, origin=str(run)).encoder.image_size
     typical, judge = typical_images(source, data, side), judge_of(judged_by, data, side)
     with console.status("exporting, certifying, measuring"):

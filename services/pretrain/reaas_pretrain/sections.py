@@ -5,15 +5,20 @@ Sections are frozen; an unknown key, a wrong type or a value out of range is ref
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+WIDEST = 2**16
+"""Most channels of a layer, and most features: beyond any encoder, so a slip of the keyboard."""
+Width = Annotated[int, Field(ge=1, le=WIDEST)]
 
 
 class Section(BaseModel):
     """Strict, frozen, no key but the ones that are named."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Infinity and NaN pass every "at least", and would be found by a loss that is no number.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class EncoderConfig(Section):
@@ -25,17 +30,19 @@ class EncoderConfig(Section):
     offset: float = Field(default=1.0, ge=0)
     """Orthogonal only: how many deviations the two channels of a MaxMin pair start apart. 0 folds
     half of the variance away at the start, 2 is nearly linear."""
-    channels: tuple[int, ...] = Field(default=(32, 64, 128), min_length=1, strict=False)
+    channels: tuple[Width, ...] = Field(
+        default=(32, 64, 128), min_length=1, max_length=64, strict=False
+    )
     """Three halvings take 32 pixels to 4; 0.4 M parameters train in an hour on one core."""
-    kernel: int = Field(default=4, ge=2)
+    kernel: int = Field(default=4, ge=2, le=64)
     """4 = twice the stride: every pixel is read equally often, none is louder than others."""
-    stride: int = Field(default=2, ge=1)
+    stride: int = Field(default=2, ge=1, le=64)
     """Striding inside the convolution keeps its certified norm tight (polyphase)."""
-    padding: int = Field(default=1, ge=0)
+    padding: int = Field(default=1, ge=0, le=64)
     """Makes 32 -> 16 -> 8 -> 4 exact."""
-    feature_dim: int = Field(default=128, ge=1)
+    feature_dim: int = Field(default=128, ge=1, le=WIDEST)
     """The feature's size: as in MoCo."""
-    image_size: int = Field(default=32, ge=4)
+    image_size: int = Field(default=32, ge=4, le=4096)
     """Side of the (square, RGB) input that the network sees."""
     mean: tuple[float, float, float] = Field(default=(0.4802, 0.4481, 0.3975), strict=False)
     """Per-channel mean of Tiny-ImageNet's train images; part of the graph."""
@@ -105,11 +112,11 @@ class ContrastConfig(Section):
     so that they drift away from the old keys of the queue: for ablations, with a short queue."""
     temperature: float = Field(default=0.2, gt=0)
     """MoCo v2's (RoCL: 0.5); for `distance` and `dot` it sets the unit of squared length."""
-    queue: int = Field(default=8192, ge=1)
+    queue: int = Field(default=8192, ge=1, le=2**24)
     """Number of past keys; 65,536 keys of MoCo would be most of an epoch of 100,000 images."""
     momentum: float = Field(default=0.99, ge=0, lt=1)
     """Of the key encoder; 0.999 of MoCo assumes a million steps, 0.99 suits some ten thousand."""
-    projection: int = Field(default=0, ge=0)
+    projection: int = Field(default=0, ge=0, le=WIDEST)
     """Hidden width of an MLP head used in training only (MoCo v2), 0 = none. Not served, and hence
     not allowed with a spectral term: it could undo what the term does to the encoder."""
 
@@ -123,7 +130,7 @@ class AttackConfig(Section):
     """Radius of the ball, pixels in [0, 1]: 8/255. In L2 some 0.5 is usual."""
     step: float = Field(default=0.007, gt=0)
     """Length of a step, in the same norm."""
-    steps: int = Field(default=7, ge=1)
+    steps: int = Field(default=7, ge=1, le=10_000)
     """Steps of ascent from a random start in the ball."""
     weight: float = Field(default=1 / 256, ge=0)
     """Of the loss between the attacked view and the second view alone: 1/lambda, lambda = 256."""
@@ -140,7 +147,7 @@ class SpectralConfig(Section):
     """lambda; 0 = plain MoCo."""
     variant: Literal["product", "sum", "log"] = "product"
     """`product` is the talk's and bounds the encoder's Lipschitz constant; others are ablations."""
-    iterations: int = Field(default=1, ge=1)
+    iterations: int = Field(default=1, ge=1, le=10_000)
     """Power iterations a step; vectors are kept from step to step, so one is enough."""
 
 
@@ -164,13 +171,13 @@ class OptimiserConfig(Section):
 class ScheduleConfig(Section):
     """How long, how much at once, and how often quality is looked at."""
 
-    epochs: int = Field(default=40, ge=1)
+    epochs: int = Field(default=40, ge=1, le=2**31 - 1)
     """Passes over the images; fits an hour and a half of one core."""
-    batch: int = Field(default=256, ge=2)
+    batch: int = Field(default=256, ge=2, le=2**20)
     """As in MoCo."""
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, le=2**63 - 1)
     """Of the weights, the order of the images and the augmentation."""
     bfloat16: bool = False
     """Multiply in bfloat16 with float32 master weights (autocast): faster on CPUs that have it."""
-    monitor_every: int = Field(default=2, ge=1)
+    monitor_every: int = Field(default=2, ge=1, le=2**31 - 1)
     """Epochs between two looks at k-NN accuracy."""

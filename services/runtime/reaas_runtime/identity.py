@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.key_file import (
+    ADMIN,
     ANONYMOUS,
     OPERATOR,
     OTHER,
@@ -20,6 +21,7 @@ from reaas_runtime.key_file import (
 from reaas_runtime.quota import Allowance
 
 __all__ = [
+    "ADMIN",
     "ANONYMOUS",
     "OPERATOR",
     "OTHER",

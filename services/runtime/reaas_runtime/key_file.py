@@ -14,8 +14,10 @@ from reaas_runtime.regular_file import read_regular
 ANONYMOUS = "anonymous"
 OTHER = "other"
 OPERATOR = "operator"
-ROLES = frozenset({OPERATOR})
-"""What a key may allow beyond queries. `operator`: run and publish pre-trainings."""
+ADMIN = "admin"
+ROLES = frozenset({OPERATOR, ADMIN})
+"""What a key may allow beyond queries. `operator`: run pre-trainings, end and publish its own ones.
+`admin`: the same with everybody's."""
 CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 # Every key is compared with every entry: 10,000 clients are a few milliseconds.
 LONGEST_FILE = 1 << 20

@@ -49,7 +49,12 @@ _MARGIN_METHODS = {
     f2i_pb2.METHOD_LOCAL: Method.ENVELOPE,
     f2i_pb2.METHOD_CROWN_JOINT: Method.CROWN,
 }
-_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # As the services: clients ping.
+    ("grpc.keepalive_permit_without_calls", 1),
+]
 
 
 class FakeServer:
@@ -107,7 +112,7 @@ class FakeServer:
 
     def start(self) -> None:
         """Serves, on the same port each time."""
-        server = grpc.server(ThreadPoolExecutor(max_workers=8), options=_UNLIMITED)
+        server = grpc.server(ThreadPoolExecutor(max_workers=8), options=_OPTIONS)
         encoder_pb2_grpc.add_EncoderServiceServicer_to_server(_Encoder(self), server)
         f2i_pb2_grpc.add_F2IServiceServicer_to_server(_F2I(self), server)
         if self._credentials is None:

@@ -117,7 +117,7 @@ class PretrainServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Ends a run that has not ended. Its checkpoint stays.
+        """Ends a run that has not ended, of the caller's own (role `admin`: anybody's). Its checkpoint stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +125,8 @@ class PretrainServiceServicer:
 
     def PublishRun(self, request, context):
         """Exports the encoder of a run that succeeded, certifies it, and puts it into the model repository,
-        where the other services find it. Takes minutes; it goes on if the caller leaves.
+        where the other services find it. Of the caller's own runs only (role `admin`: anybody's). Takes
+        minutes; it goes on if the caller leaves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,10 +47,11 @@ class PretrainServiceStub:
     WatchRun: _grpc.UnaryStreamMultiCallable[_pretrain_pb2.WatchRunRequest, _pretrain_pb2.WatchRunResponse]
     """A run as it goes on: state changes, rows of progress, output. Ends when the run has ended."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_pretrain_pb2.CancelRunRequest, _pretrain_pb2.CancelRunResponse]
-    """Ends a run that has not ended. Its checkpoint stays."""
+    """Ends a run that has not ended, of the caller's own (role `admin`: anybody's). Its checkpoint stays."""
     PublishRun: _grpc.UnaryUnaryMultiCallable[_pretrain_pb2.PublishRunRequest, _pretrain_pb2.PublishRunResponse]
     """Exports the encoder of a run that succeeded, certifies it, and puts it into the model repository,
-    where the other services find it. Takes minutes; it goes on if the caller leaves.
+    where the other services find it. Of the caller's own runs only (role `admin`: anybody's). Takes
+    minutes; it goes on if the caller leaves.
     """
     ListRecipes: _grpc.UnaryUnaryMultiCallable[_pretrain_pb2.ListRecipesRequest, _pretrain_pb2.ListRecipesResponse]
     """What a run can be made from."""
@@ -75,10 +76,11 @@ class PretrainServiceAsyncStub(PretrainServiceStub):
     WatchRun: _aio.UnaryStreamMultiCallable[_pretrain_pb2.WatchRunRequest, _pretrain_pb2.WatchRunResponse]  # type: ignore[assignment]
     """A run as it goes on: state changes, rows of progress, output. Ends when the run has ended."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_pretrain_pb2.CancelRunRequest, _pretrain_pb2.CancelRunResponse]  # type: ignore[assignment]
-    """Ends a run that has not ended. Its checkpoint stays."""
+    """Ends a run that has not ended, of the caller's own (role `admin`: anybody's). Its checkpoint stays."""
     PublishRun: _aio.UnaryUnaryMultiCallable[_pretrain_pb2.PublishRunRequest, _pretrain_pb2.PublishRunResponse]  # type: ignore[assignment]
     """Exports the encoder of a run that succeeded, certifies it, and puts it into the model repository,
-    where the other services find it. Takes minutes; it goes on if the caller leaves.
+    where the other services find it. Of the caller's own runs only (role `admin`: anybody's). Takes
+    minutes; it goes on if the caller leaves.
     """
     ListRecipes: _aio.UnaryUnaryMultiCallable[_pretrain_pb2.ListRecipesRequest, _pretrain_pb2.ListRecipesResponse]  # type: ignore[assignment]
     """What a run can be made from."""
@@ -130,7 +132,7 @@ class PretrainServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pretrain_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pretrain_pb2.CancelRunResponse, _abc.Awaitable[_pretrain_pb2.CancelRunResponse]]:
-        """Ends a run that has not ended. Its checkpoint stays."""
+        """Ends a run that has not ended, of the caller's own (role `admin`: anybody's). Its checkpoint stays."""
 
     @_abc_1.abstractmethod
     def PublishRun(
@@ -139,7 +141,8 @@ class PretrainServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pretrain_pb2.PublishRunResponse, _abc.Awaitable[_pretrain_pb2.PublishRunResponse]]:
         """Exports the encoder of a run that succeeded, certifies it, and puts it into the model repository,
-        where the other services find it. Takes minutes; it goes on if the caller leaves.
+        where the other services find it. Of the caller's own runs only (role `admin`: anybody's). Takes
+        minutes; it goes on if the caller leaves.
         """
 
     @_abc_1.abstractmethod

@@ -16,10 +16,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{0,64}")
 class Intake:
     """Makes runs, as long as there is room in the queue."""
 
-    def __init__(self, store: RunStore, catalogue: Catalogue, max_queued: int) -> None:
+    def __init__(
+        self, store: RunStore, catalogue: Catalogue, max_queued: int, max_queued_per_client: int
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._max_queued = max_queued
+        self._max_queued_per_client = max_queued_per_client
 
     def take(self, client_id: str, request_id: str, spec: Spec) -> Run:
         """The run that `spec` asks for: a new one, or that of the same request before.
@@ -49,7 +52,7 @@ class Intake:
     def _make(self, client_id: str, request_id: str, spec: Spec) -> Run:
         chosen = self._catalogue.choose(spec)
         self._catalogue.check_images(spec)
-        self._check_room()
+        self._check_room(client_id)
         created = now()
         run = Run(
             id=self._store.new_id(created),
@@ -63,13 +66,15 @@ class Intake:
         self._store.create(run, chosen.toml)
         return run
 
-    def _check_room(self) -> None:
-        waiting = len(self._store.runs(RunState.QUEUED))
-        if waiting >= self._max_queued:
-            raise DomainError(
-                Reason.QUEUE_FULL,
-                f"{waiting} runs are waiting, the most is {self._max_queued}",
-                got=waiting,
-                limit=self._max_queued,
-                retry_after_s=60.0,
-            )
+    def _check_room(self, client_id: str) -> None:
+        waiting = self._store.runs(RunState.QUEUED)
+        own = sum(run.client_id == client_id for run in waiting)
+        if own >= self._max_queued_per_client:
+            raise _full(f"{own} runs of client {client_id!r}", own, self._max_queued_per_client)
+        if len(waiting) >= self._max_queued:
+            raise _full(f"{len(waiting)} runs", len(waiting), self._max_queued)
+
+
+def _full(what: str, got: int, most: int) -> DomainError:
+    message = f"{what} are waiting, the most is {most}"
+    return DomainError(Reason.QUEUE_FULL, message, got=got, limit=most, retry_after_s=60.0)

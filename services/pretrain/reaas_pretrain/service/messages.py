@@ -9,7 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reaas.v1 import model_pb2, pretrain_pb2
 from reaas_runtime import DomainError, Reason
 
-from reaas_pretrain.service.progress import Chunk, Row, rows
+from reaas_pretrain.service.overrides import check_overrides
+from reaas_pretrain.service.progress import Chunk, Row, epochs_done
 from reaas_pretrain.service.run import Published, Run, RunState, Spec
 
 _STATES = {
@@ -27,7 +28,6 @@ _WANTED: dict[int, RunState | None] = {
 
 def to_message(run: Run, directory: Path) -> pretrain_pb2.Run:
     """A run with what its directory tells."""
-    found = rows(directory)
     message = pretrain_pb2.Run(
         id=run.id,
         spec=_spec_message(run.spec),
@@ -39,7 +39,7 @@ def to_message(run: Run, directory: Path) -> pretrain_pb2.Run:
         start_time=_timestamp(run.started),
         end_time=_timestamp(run.ended),
         restarts=run.restarts,
-        epochs_done=found[-1].epoch if found else 0,
+        epochs_done=epochs_done(directory),
         epochs=run.epochs,
         cancelling=run.cancelling,
     )
@@ -58,6 +58,7 @@ def to_spec(message: pretrain_pb2.RunSpec) -> Spec:
             got=message.epochs,
             limit=">= 0",
         )
+    check_overrides(message.overrides)
     return Spec(
         recipe=message.recipe,
         overrides=dict(sorted(message.overrides.items())),

@@ -41,6 +41,12 @@ def rows(directory: Path, after_epoch: int = 0) -> list[Row]:
     return [row for row in found if row.epoch > after_epoch]
 
 
+def epochs_done(directory: Path) -> int:
+    """Epochs in a run's log by now."""
+    found = rows(directory)
+    return found[-1].epoch if found else 0
+
+
 def chunks(directory: Path, offset: int, *, complete: bool) -> Iterator[Chunk]:
     """Output from byte `offset` on in whole lines; the rest of a line too once it is `complete`."""
     try:

@@ -13,7 +13,9 @@ from reaas_runtime import DomainError, Reason
 from reaas_runtime.manifest import NAME_PATTERN
 
 from reaas_pretrain.images import SOURCES
+from reaas_pretrain.inside import OutsideError, resolved_inside
 from reaas_pretrain.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+from reaas_pretrain.service.overrides import toml_value
 from reaas_pretrain.service.run import Spec
 
 _NAME = re.compile(NAME_PATTERN)
@@ -46,14 +48,14 @@ class Catalogue:
 
     def datasets(self) -> list[str]:
         """Names of the directories of images."""
-        directories = sorted(path.name for path in self.data_root.iterdir() if path.is_dir())
-        return [name for name in directories if _NAME.fullmatch(name)]
+        names = sorted(path.name for path in self.data_root.iterdir() if path.is_dir())
+        return [name for name in names if _NAME.fullmatch(name) and self._is_inside(name)]
 
     def choose(self, spec: Spec) -> ChosenRecipe:
         """The recipe that `spec` asks for. Raises DomainError INVALID_RECIPE naming the key."""
         values = self._load(spec.recipe)
         for key, text in spec.overrides.items():
-            _set(values, key, _toml_value(key, text))
+            _set(values, key, toml_value(key, text))
         schedule = {"epochs": spec.epochs or None, "seed": spec.seed}
         for key, value in schedule.items():
             if value is not None:
@@ -78,7 +80,7 @@ class Catalogue:
         if not (_NAME.fullmatch(name) and directory.is_dir()):
             known = ", ".join(self.datasets()) or "none"
             raise _no_images("dataset", name, f"there is no data set {name!r}; there are: {known}")
-        return directory
+        return self._inside("dataset", name, directory)
 
     def check_images(self, spec: Spec) -> None:
         """Raise DomainError INVALID_DATASET unless `spec` names images that may be read."""
@@ -94,6 +96,22 @@ class Catalogue:
                 f"source {name!r} is none of {', '.join(SOURCES)}, nor a folder or .npz file of "
                 "the data set",
             )
+        self._inside("source", name, path)
+
+    def _is_inside(self, name: str) -> bool:
+        try:
+            resolved_inside(self.data_root / name, self.data_root)
+        except OutsideError:
+            return False
+        return True
+
+    def _inside(self, field: str, name: str, path: Path) -> Path:
+        """`path`, if it stays below the data root; the process that reads it looks again."""
+        try:
+            resolved_inside(path, self.data_root)
+        except OutsideError as error:
+            raise _no_images(field, name, f"{field} {name!r}: {error}") from error
+        return path
 
     def _recipe_names(self) -> list[str]:
         names = sorted(path.stem for path in self._recipes_dir.glob("*.toml"))
@@ -115,19 +133,8 @@ def image_arguments(spec: Spec, root: PurePath) -> list[str]:
     """Where a training finds the images of `spec`, where the data root is `root`."""
     directory = root / spec.dataset
     source = spec.source if spec.source in ("", *SOURCES) else str(directory / spec.source)
-    return ["--data", str(directory), *(["--source", source] if source else [])]
-
-
-def _toml_value(key: str, text: str) -> Any:
-    try:
-        values = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError as error:
-        raise _invalid(
-            f"spec.overrides[{key}]", f"{key}: {text!r} is no TOML value (text needs quotes)", text
-        ) from error
-    if values.keys() != {"value"}:
-        raise _invalid(f"spec.overrides[{key}]", f"{key}: {text!r} is more than one value", text)
-    return values["value"]
+    chosen = ["--source", source] if source else []
+    return ["--data", str(directory), *chosen, "--inside", str(root)]
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

@@ -58,6 +58,10 @@ class Run(_Record):
     state: RunState = RunState.QUEUED
     reason: str = ""
     restarts: int = 0
+    """All of them, for people."""
+    fruitless: int = 0
+    """Restarts since the last epoch that was new: these are limited."""
+    epochs_at_restart: int = 0
     cancelling: bool = False
     waits: bool = False
     """RUNNING, but its process was not begun by the place that it was given to."""
@@ -87,10 +91,24 @@ class Run(_Record):
         started = self.started if self.restarts else None
         return self._with(waits=True, reason=reason, started=started)
 
-    def requeued(self, reason: str, *, restart: bool) -> Run:
-        """It waits for another attempt; `restart` counts it as one."""
-        restarts = self.restarts + restart
-        return self._with(state=RunState.QUEUED, reason=reason, restarts=restarts, waits=False)
+    def requeued(self, reason: str) -> Run:
+        """It waits for another attempt that is no fault of its own."""
+        return self._with(state=RunState.QUEUED, reason=reason, waits=False)
+
+    def restarted(self, reason: str, epochs_done: int) -> Run:
+        """It waits for another attempt after its process died, with so many epochs behind it."""
+        return self._with(
+            state=RunState.QUEUED,
+            reason=reason,
+            restarts=self.restarts + 1,
+            fruitless=self.fruitless_by(epochs_done) + 1,
+            epochs_at_restart=epochs_done,
+            waits=False,
+        )
+
+    def fruitless_by(self, epochs_done: int) -> int:
+        """Restarts since the last new epoch, where so many are done now."""
+        return 0 if epochs_done > self.epochs_at_restart else self.fruitless
 
     def cancel_requested(self) -> Run:
         """Somebody asked for its end."""

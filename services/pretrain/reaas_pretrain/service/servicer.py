@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from reaas_runtime import (
     current_call,
     to_duration,
 )
-from reaas_runtime.identity import ANONYMOUS, OPERATOR
+from reaas_runtime.identity import ADMIN, ANONYMOUS, OPERATOR
 
 from reaas_pretrain.images import SOURCES
 from reaas_pretrain.service.intake import Intake
@@ -53,7 +54,9 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
         self.meter = meter
         self.store = RunStore(settings.runs_dir)
         self.catalogue = Catalogue(settings.recipes_dir, settings.data_root)
-        self.intake = Intake(self.store, self.catalogue, settings.max_queued)
+        self.intake = Intake(
+            self.store, self.catalogue, settings.max_queued, settings.max_queued_per_client
+        )
         self.metrics = RunMetrics(meter, self.store)
         self.launcher = make_launcher(settings, self.store, self.catalogue)
         self.supervisor = Supervisor(self.store, self.launcher, settings, self.metrics.ran)
@@ -61,7 +64,7 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
             self.store, settings.models_dir, export_command(self.store, self.catalogue)
         )
         self._stopping = asyncio.Event()
-        self._watchers = 0
+        self._watchers = Counter[str]()
 
     async def start(self) -> None:
         """Read the runs and begin to look after them."""
@@ -129,11 +132,11 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
         self, request: pretrain_pb2.WatchRunRequest, context: Context
     ) -> AsyncIterator[pretrain_pb2.WatchRunResponse]:
         """A run as it goes on."""
-        self._operator()
+        client_id = self._operator().client_id
         watcher = Watcher(
             self.store, request.run_id, request.after_epoch, max(0, request.log_offset)
         )
-        with self._watching():
+        with self._watching(client_id):
             async for event in watcher.events(self.settings.watch_s, self._stopping):
                 yield event
 
@@ -141,7 +144,7 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
         self, request: pretrain_pb2.CancelRunRequest, context: Context
     ) -> pretrain_pb2.CancelRunResponse:
         """End a run that has not ended."""
-        self._operator()
+        self._check_owner(request.run_id)
         run = self.supervisor.cancel(request.run_id)
         return pretrain_pb2.CancelRunResponse(run=self._message(run))
 
@@ -149,7 +152,7 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
         self, request: pretrain_pb2.PublishRunRequest, context: Context
     ) -> pretrain_pb2.PublishRunResponse:
         """Publish a run that succeeded."""
-        self._operator()
+        self._check_owner(request.run_id)
         run = await self.publisher.publish(request.run_id, request.version)
         return pretrain_pb2.PublishRunResponse(run=self._message(run))
 
@@ -189,7 +192,7 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
         """The call, of a client that may run pre-trainings. Raises DomainError."""
         call = current_call()
         anonymous = call.client_id == ANONYMOUS and self.settings.anonymous_operator
-        if OPERATOR in call.roles or anonymous:
+        if call.roles & {OPERATOR, ADMIN} or anonymous:
             return call
         raise DomainError(
             Reason.PERMISSION_DENIED,
@@ -199,24 +202,41 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
             limit=OPERATOR,
         )
 
+    def _check_owner(self, run_id: str) -> None:
+        """Raise DomainError unless the caller made the run, or is an administrator."""
+        call = self._operator()
+        run = self.store.get(run_id)
+        if run.client_id != call.client_id and ADMIN not in call.roles:
+            raise DomainError(
+                Reason.PERMISSION_DENIED,
+                f"run {run.id} is of client {run.client_id!r}: only that one, or one with the role "
+                f"{ADMIN!r}, may end or publish it",
+                field="run_id",
+                got=call.client_id,
+                limit=run.client_id,
+            )
+
     def _message(self, run: Run) -> pretrain_pb2.Run:
         return to_message(run, self.store.directory(run.id))
 
     @contextmanager
-    def _watching(self) -> Iterator[None]:
-        most = self.settings.max_watchers
-        if self._watchers >= most:
-            raise DomainError(
-                Reason.QUEUE_FULL,
-                f"{most} watchers are there, which is the most",
-                limit=most,
-                retry_after_s=10.0,
-            )
-        self._watchers += 1
+    def _watching(self, client_id: str) -> Iterator[None]:
+        most, own = self.settings.max_watchers, self.settings.max_watchers_per_client
+        if self._watchers[client_id] >= own:
+            raise _too_many_watchers(f"{own} watchers of client {client_id!r}", own)
+        if self._watchers.total() >= most:
+            raise _too_many_watchers(f"{most} watchers", most)
+        self._watchers[client_id] += 1
         try:
             yield
         finally:
-            self._watchers -= 1
+            self._watchers[client_id] -= 1
+            self._watchers += Counter()  # Without those that are at zero.
+
+
+def _too_many_watchers(what: str, most: int) -> DomainError:
+    message = f"{what} are there, which is the most"
+    return DomainError(Reason.QUEUE_FULL, message, limit=most, retry_after_s=10.0)
 
 
 def make_launcher(settings: PretrainSettings, store: RunStore, catalogue: Catalogue) -> Launcher:

@@ -112,9 +112,12 @@ class PretrainSettings(ServerSettings):
     """Most runs at once; a local one takes all cores by itself."""
     max_queued: PositiveInt = 100
     """Most runs waiting; beyond, callers are told to come back later."""
+    max_queued_per_client: PositiveInt = 50
+    """Most runs of one client waiting: nobody fills the queue alone."""
     max_restarts: NonNegativeInt = 3
-    """How often a run whose process was killed goes on from its checkpoint: enough for a machine
-    that loses power, few enough that a run that always runs out of memory ends."""
+    """How often in a row a run whose process was killed goes on from its checkpoint without a new
+    epoch: enough for a machine that loses power, few enough that a run that always runs out of
+    memory ends. Each epoch that is new starts the count again."""
     threads: NonNegativeInt = 0
     """Threads of a local run; 0: as many as the cgroup grants CPUs (not as the host has)."""
     supervise_s: PositiveFloat = 1.0
@@ -123,6 +126,8 @@ class PretrainSettings(ServerSettings):
     """Seconds between looks at a run for its watchers."""
     max_watchers: PositiveInt = 100
     """Most WatchRun streams at once."""
+    max_watchers_per_client: PositiveInt = 20
+    """Most WatchRun streams of one client: nobody shuts the others out."""
     cancel_grace_s: NonNegativeFloat = 10.0
     """Time for the process of a cancelled run to end by itself after SIGTERM."""
 

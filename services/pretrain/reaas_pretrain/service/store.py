@@ -4,6 +4,7 @@
                     recipe.toml   what it computes
                     training/     what the trainer writes: checkpoint.pt, log.csv
                     output.log    what its process prints
+                    cancelled     empty: its end was asked for
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import fcntl
 import os
 import re
 import shutil
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from reaas_runtime import ConfigurationError, DomainError, Reason
 from reaas_pretrain.service.run import Run, RunState
 
 RUN, RECIPE, TRAINING, OUTPUT = "run.json", "recipe.toml", "training", "output.log"
+_CANCELLED = "cancelled"
 _ID = re.compile(r"\d{8}-\d{6}-\d{6}")
 _TICK = timedelta(microseconds=1)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -33,13 +36,14 @@ _log = structlog.get_logger("reaas.runs")
 class RunStore:
     """All runs below `root`. Use from one thread; files are small and changes are few.
 
-    Memory follows the disk: what could not be written has not happened.
+    Memory follows the disk: what could not be written has not happened; `keep` is the exception.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._runs: dict[str, Run] = {}
         self._broken: dict[str, str] = {}
+        self._unwritten: set[str] = set()
         self._lock: int | None = None
 
     def open(self) -> None:
@@ -95,6 +99,31 @@ class RunStore:
             raise storage_error("the run could not be made", error) from error
         self._runs[run.id] = run
 
+    def keep(self, run: Run) -> Run:
+        """Replace a run, also where the disk refuses: it is written as soon as there is room.
+
+        For a cancel, which makes room. A service that dies meanwhile finds it by an empty file, for
+        which a full disk has room mostly.
+        """
+        with suppress(OSError):
+            (self.directory(run.id) / _CANCELLED).touch()
+        try:
+            return self.save(run)
+        except DomainError as error:
+            if run.id not in self._unwritten:
+                _log.warning("run is written later", run=run.id, state=run.state, why=error.message)
+            self._unwritten.add(run.id)
+            self._runs[run.id] = run
+            return run
+
+    def write_kept(self) -> None:
+        """Write what could not be written before, where it can be now."""
+        for run_id in sorted(self._unwritten):
+            try:
+                self.save(self._runs[run_id])
+            except DomainError:
+                return
+
     def save(self, run: Run) -> Run:
         """Replace a run; returns it. Raises DomainError where the disk refuses."""
         try:
@@ -104,6 +133,7 @@ class RunStore:
         if run.seen_as is not self._runs[run.id].seen_as:
             _log.info("run", run=run.id, state=run.seen_as, why=run.reason, client=run.client_id)
         self._runs[run.id] = run
+        self._unwritten.discard(run.id)
         return run
 
     def get(self, run_id: str) -> Run:
@@ -139,7 +169,15 @@ class RunStore:
             _log.error("run broken", run=directory.name, why=message)
             self._broken[directory.name] = message
         else:
-            self._runs[run.id] = run
+            cancelled = (directory / _CANCELLED).exists() and not run.has_ended
+            self._runs[run.id] = _cancelled(run) if cancelled else run
+
+
+def _cancelled(run: Run) -> Run:
+    """A run whose cancel was asked for, but could not be written into its file."""
+    if run.state is RunState.QUEUED:
+        return run.over(RunState.CANCELLED, "cancelled while it waited")
+    return run.cancel_requested()
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import structlog
 from reaas_runtime import Background, DomainError
 
 from reaas_pretrain.service.launcher import End, Launcher, LaunchError, Outcome, Waiting
+from reaas_pretrain.service.progress import epochs_done
 from reaas_pretrain.service.run import Run, RunState
 from reaas_pretrain.service.settings import PretrainSettings
 from reaas_pretrain.service.store import RunStore
@@ -58,13 +59,17 @@ class Supervisor:
         self._wake.set()
 
     def cancel(self, run_id: str) -> Run:
-        """Ask for the end of a run; one that has ended stays as it is. Raises DomainError."""
+        """Ask for the end of a run; one that has ended stays as it is. Raises DomainError.
+
+        A full disk does not keep it from ending: the change is written when there is room.
+        """
         run = self._store.get(run_id)
         if run.has_ended or run.cancelling:
             return run
         if run.state is RunState.QUEUED:
-            return self._store.save(run.over(RunState.CANCELLED, "cancelled while it waited"))
-        run = self._store.save(run.cancel_requested())
+            run = self._store.keep(run.over(RunState.CANCELLED, "cancelled while it waited"))
+        else:
+            run = self._store.keep(run.cancel_requested())
         self.wake()
         return run
 
@@ -101,6 +106,7 @@ class Supervisor:
                 continue
 
     async def _look(self) -> None:
+        self._store.write_kept()
         for run in self._store.runs(RunState.RUNNING):
             await self._follow(run.id)
         for run in reversed(self._store.runs(RunState.QUEUED)):
@@ -122,7 +128,7 @@ class Supervisor:
             if run.cancelling:
                 self._store.save(run.over(RunState.CANCELLED))
             else:
-                self._store.save(run.requeued(str(error), restart=False))
+                self._store.save(run.requeued(str(error)))
 
     async def _follow(self, run_id: str) -> None:
         try:
@@ -133,7 +139,8 @@ class Supervisor:
         run = self._store.get(run_id)  # It may have been cancelled meanwhile.
         if isinstance(outcome, Outcome):
             self._stopped_at.pop(run_id, None)
-            self._store.save(self._after(run, outcome))
+            write = self._store.keep if run.cancelling else self._store.save
+            write(self._after(run, outcome))
             return
         self._note(run, outcome)
         if run.cancelling:
@@ -148,7 +155,8 @@ class Supervisor:
         else:
             return
         if changed != run:
-            self._store.save(changed)
+            write = self._store.keep if run.cancelling else self._store.save
+            write(changed)
 
     async def _press(self, run: Run) -> None:
         """Ask the process of a cancelled run to end; after the grace, end it."""
@@ -164,16 +172,19 @@ class Supervisor:
             return run.over(_ENDED[outcome.end], outcome.reason)
         if run.cancelling:
             return run.over(RunState.CANCELLED, "cancelled while it ran")
-        most = self._settings.max_restarts
-        if run.restarts >= most:
-            return run.over(RunState.FAILED, f"{outcome.reason}, after {most} restarts")
+        most, done = self._settings.max_restarts, epochs_done(self._store.directory(run.id))
+        fruitless = run.fruitless_by(done)
+        if fruitless >= most:
+            why = f"{outcome.reason}, after {most} restarts without a new epoch"
+            return run.over(RunState.FAILED, why if most else outcome.reason)
         again = f"{outcome.reason}; it goes on from its last checkpoint"
-        return run.requeued(f"{again} (restart {run.restarts + 1} of {most})", restart=True)
+        again += f" (restart {fruitless + 1} of {most} without a new epoch)"
+        return run.restarted(again, done)
 
     def _put_back(self, run: Run) -> Run:
         if run.cancelling:
             return run.over(RunState.CANCELLED, "cancelled while it ran")
-        return run.requeued("the service was stopped; it goes on at the next start", restart=False)
+        return run.requeued("the service was stopped; it goes on at the next start")
 
     def _end_processes(self, runs: list[Run]) -> None:
         """SIGTERM, a grace, SIGKILL; blocking."""
