@@ -109,14 +109,15 @@ def read_log(service: ServiceProcess, canaries: list[str]) -> LogFindings:
     return found
 
 
-def pod_limit_mib(service: str, root: Path = Path("deploy/k8s/base")) -> float:
+def pod_limit_mib(service: str, root: Path = Path("deploy/k8s")) -> float:
     """Memory that the deployment allows a service's main container."""
-    for document in yaml.safe_load_all((root / f"{service}.yaml").read_text()):
-        if document["kind"] == "Deployment":
+    texts = (file.read_text() for file in sorted(root.rglob(f"{service}.yaml")))
+    for document in (each for text in texts for each in yaml.safe_load_all(text)):
+        if document["kind"] in ("Deployment", "StatefulSet"):
             containers = document["spec"]["template"]["spec"]["containers"]
             limit = str(containers[0]["resources"]["limits"]["memory"])
             return float(limit[:-2]) * _UNITS[limit[-2:]] / 2**20
-    raise ValueError(f"{root / service}.yaml has no Deployment")
+    raise ValueError(f"no {service}.yaml below {root} has a Deployment")
 
 
 def as_json(value: object) -> str:
