@@ -28,7 +28,7 @@ from reaas_bounds.bounds.envelope import Envelope, quadratic_envelope
 from reaas_bounds.bounds.row_constant import row_constants
 from reaas_bounds.bounds.row_gram import row_constants_of
 from reaas_bounds.bounds.row_interval import crown_rows, ibp_rows
-from reaas_bounds.rounding import float32_row_error_at
+from reaas_bounds.rounding import FARTHEST, float32_row_error_at
 from torch import Tensor
 
 from tests.bounds.attack import Effort, Served, attack_margins
@@ -261,7 +261,7 @@ def test_rows_that_cannot_or_must_limit(served: Loaded) -> None:
     one = torch.ones_like(offsets[:, :1])
     padded = torch.cat([normals, idle], 1), torch.cat([offsets, one], 1)
     assert certify_margins(*served, inputs, *padded) == [expected]
-    assert certify_margins(*served, inputs, idle, one)[0].radius == math.inf
+    assert certify_margins(*served, inputs, idle, one)[0].radius == FARTHEST
     for lost in (-one, 0 * one):
         assert certify_margins(*served, inputs, idle, lost)[0].radius == 0.0
         broken = torch.cat([offsets, lost], 1)

@@ -68,7 +68,7 @@ def test_a_fault_of_the_past_is_reported(fault: str) -> None:
 
 def test_underflow_that_is_not_counted_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found("scales", nothing, limit=20) is None
-    monkeypatch.setattr(flushing, "_LOST", 0.0)
+    monkeypatch.setattr(flushing, "LOST", 0.0)
     report = found("scales", nothing, limit=20)
     assert report is not None
     print(report[0], report[1].reason)

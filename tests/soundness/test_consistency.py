@@ -22,7 +22,7 @@ from torch import Tensor
 from tests.soundness.audit import Questions
 from tests.soundness.generator import random_encoder
 
-ENCODERS = [("residual", 2)]
+ENCODERS = [("residual", 3)]
 Served = tuple[Network, CertifiedConstants]
 ALL = [*Method, *MarginMethod]
 
