@@ -10,10 +10,12 @@ included.
 """
 
 from reaas_bounds.bounds.region import ACCEPTED
+from reaas_bounds.condensed import condensed
 from reaas_bounds.constants import CertifiedConstants, certified_constants
 from reaas_bounds.device import prepare_device
 from reaas_bounds.errors import (
     BoundsError,
+    CalledOffError,
     DeviceError,
     InvalidModelError,
     InvalidQueryError,
@@ -26,6 +28,7 @@ from reaas_bounds.graph import (
     SeparableResize,
     load_network,
 )
+from reaas_bounds.interruption import interruptible
 from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptions
 from reaas_bounds.margins import certify_margins
 from reaas_bounds.query import CertifiedRadius, Method, SearchOptions
@@ -34,6 +37,7 @@ from reaas_bounds.search import certify_ball
 __all__ = [
     "ACCEPTED",
     "BoundsError",
+    "CalledOffError",
     "CertifiedConstants",
     "CertifiedMargin",
     "CertifiedRadius",
@@ -52,6 +56,8 @@ __all__ = [
     "certified_constants",
     "certify_ball",
     "certify_margins",
+    "condensed",
+    "interruptible",
     "load_network",
     "prepare_device",
 ]

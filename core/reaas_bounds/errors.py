@@ -4,7 +4,8 @@ BoundsError
 ├── InvalidModelError          the file is no encoder this engine can describe
 │   └── UnsupportedOperatorError   it uses an operator that has no bound here
 ├── InvalidQueryError          inputs, radii or options that make no sense
-└── DeviceError                bounds cannot be computed on the device asked for
+├── DeviceError                bounds cannot be computed on the device asked for
+└── CalledOffError             the work was called off from outside (``interruptible``)
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ class UnsupportedOperatorError(InvalidModelError):
         super().__init__(f"node {node!r} uses {operator}, which has no certified bound")
         self.node = node
         self.operator = operator
+
+
+class CalledOffError(BoundsError):
+    """The work was called off before it came to an end."""
+
+    def __init__(self) -> None:
+        super().__init__("the work was called off")
 
 
 class DeviceError(BoundsError):

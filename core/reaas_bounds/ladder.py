@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from reaas_bounds.errors import CalledOffError
+
 # Rungs reach from 2^-64 to 2^64: nobody asks about radii beyond.
 _OCTAVES = 64
 
@@ -54,7 +56,7 @@ def search_ladder(
     steps = _Steps(certify, known, limit, stop, per_octave)
     try:
         return Found(_walk(steps, start), steps.envelopes, finished=True)
-    except _CutOffError:
+    except (_CutOffError, CalledOffError):
         return Found(steps.best, steps.envelopes, finished=False)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reaas_bounds.graph.maps import Convolution
-from reaas_bounds.norms.matrix import gamma, largest_eigenvalue_bound
+from reaas_bounds.norms.matrix import eigenvectors, gamma, largest_eigenvalue_bound
 
 # With fewer channels the convolution itself costs as little; with longer kernels the proof takes
 # longer (it grows with the cube) than the service has at start.
@@ -62,6 +62,6 @@ class LeadingForm:
 
 def _two_leading(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Leading left singular vector [o] and the two largest singular values [2]."""
-    squares, vectors = torch.linalg.eigh(matrix @ matrix.T)
+    squares, vectors = eigenvectors(matrix @ matrix.T)
     values = squares[-2:].flip(0).clamp_min(0.0).sqrt()
     return vectors[:, -1] * vectors[:, -1].sum().sign(), values.clamp_min(1e-300)

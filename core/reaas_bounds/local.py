@@ -13,6 +13,7 @@ from torch import Tensor
 from reaas_bounds.bounds import Centre, Local, ball_envelope, jacobian_norm
 from reaas_bounds.bounds.ball import Moves, neuron_reach
 from reaas_bounds.bounds.crown import relaxed
+from reaas_bounds.errors import CalledOffError
 from reaas_bounds.ladder import Found, search_ladder
 from reaas_bounds.pairs import Pairs
 from reaas_bounds.query import CertifiedRadius, Method, SearchOptions, rounded_down
@@ -50,6 +51,14 @@ def certify_locally(
 
 
 def _certify(pair: Pairs, options: SearchOptions, stop: Stop, fine: bool) -> CertifiedRadius:
+    try:
+        return _searched(pair, options, stop, fine)
+    except CalledOffError:
+        known = float(pair.lipschitz)
+        return CertifiedRadius(known, Method.LOCAL, known, steps=0, converged=False)
+
+
+def _searched(pair: Pairs, options: SearchOptions, stop: Stop, fine: bool) -> CertifiedRadius:
     known, allowance = float(pair.lipschitz), float(pair.allowance)
     to_first_order = jacobian_norm(pair.network.folded_float32, pair.inputs.float())
     if known == 0.0 or pair.constant <= WORTH * to_first_order:

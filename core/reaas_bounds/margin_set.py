@@ -16,6 +16,7 @@ from reaas_bounds.bounds.row_constant import ROUNDING
 from reaas_bounds.bounds.row_gram import row_constants_of
 from reaas_bounds.bounds.searched import Image
 from reaas_bounds.bounds.searched_rows import Shares
+from reaas_bounds.condensed import condensed
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.margin_query import MarginSets
@@ -36,6 +37,8 @@ class Point:
     x: Tensor
     error: float
     """Of the float32 feature of x; for balls only."""
+    asked: tuple[Network, Tensor]
+    """The network and the image in question; ``network`` and ``x`` are what a resize leaves."""
 
     @cached_property
     def local(self) -> Local:
@@ -160,17 +163,22 @@ def sets_around(
     errors = torch.zeros(len(inputs), dtype=torch.float64)
     if bool(margins.within.isfinite().any()):
         errors = float32_error_at(network, inputs)
+    small, loss, images = network, torch.zeros(len(inputs), dtype=torch.float64), inputs
+    if (found := condensed(network)) is not None:
+        small, (images, loss) = found.network, found.at(inputs)
     around = []
     for index, (row, units, free) in enumerate(scaled):
         # Both features of a row have its float32 error.
         off = 2 * row_errors[index].view_as(units)  # [s, m]
+        off = off + loss[index]
         left = torch.where(free, units, (units - off) - _DIVISION * (units.abs() + off))
-        image = inputs[index : index + 1].to(network.device)
-        point = Point(network, constants, image, float(errors[index]))
+        one = slice(index, index + 1)
+        image, asked = images[one].to(network.device), (network, inputs[one])
+        point = Point(small, constants, image, float(errors[index]), asked)
         each = zip(
             row.to(network.device), left.tolist(), margins.within[index].tolist(), strict=True
         )
-        around.append([MarginSet(point, *one) for one in each])
+        around.append([MarginSet(point, *parts) for parts in each])
     return around
 
 

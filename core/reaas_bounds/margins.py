@@ -14,8 +14,10 @@ from reaas_bounds.bounds.searched import Searched
 from reaas_bounds.bounds.searched_rows import Shares, crown_shares, ibp_shares
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.coupled import certify_coupled_margins
+from reaas_bounds.errors import CalledOffError
 from reaas_bounds.graph.network import Network
 from reaas_bounds.grid import Grid
+from reaas_bounds.interruption import uninterrupted
 from reaas_bounds.margin_limits import Limits
 from reaas_bounds.margin_query import CertifiedMargin, MarginMethod, MarginOptions, MarginSets
 from reaas_bounds.margin_set import MarginSet, sets_around
@@ -92,19 +94,19 @@ def certify_margins(
     """
     margins = MarginSets.of(network, inputs, normals, offsets, valid_within)
     options, copies = options or MarginOptions(), 1
-    if network.least_length is not None:
-        margins, copies = margins_before(network, inputs, margins), COPIES
-        network, constants = network.before, constants.undivided
-    if network.coupled:
-        answers = certify_coupled_margins(network, inputs, margins, options, stop)
-        return [replace(answer, margin_set=answer.margin_set // copies) for answer in answers]
-    answers = [
-        _Search(method, options, stop).best_of(sets)
-        for sets in sets_around(network, constants, inputs, margins)
-    ]
+    with uninterrupted():
+        if network.least_length is not None:
+            margins, copies = margins_before(network, inputs, margins), COPIES
+            network, constants = network.before, constants.undivided
+        if network.coupled:
+            found = certify_coupled_margins(network, inputs, margins, options, stop)
+            return [replace(answer, margin_set=answer.margin_set // copies) for answer in found]
+        around = sets_around(network, constants, inputs, margins)
+        rooms = within_range(network, inputs)
+    answers = [_Search(method, options, stop).best_of(sets) for sets in around]
     return [
         replace(answer, margin_set=answer.margin_set // copies, radius=min(answer.radius, room))
-        for answer, room in zip(answers, within_range(network, inputs), strict=True)
+        for answer, room in zip(answers, rooms, strict=True)
     ]
 
 
@@ -119,8 +121,23 @@ class _Search:
     finished: bool = True
 
     def best_of(self, sets: list[MarginSet]) -> CertifiedMargin:
+        """The best set's answer."""
+        with uninterrupted():
+            found = [Limits(margins, self.method) for margins in sets]
+        try:
+            self._improve(found)
+        except CalledOffError:  # what is certified so far stands
+            self.finished = False
+        radii = [limits.radius for limits in found]
+        chosen = radii.index(max(radii))
+        limits = found[chosen]
+        item = limits.limiting
+        row = item if item != limits.ball_item else None
+        radius, method = rounded_down(limits.radius), limits.methods[item]
+        return CertifiedMargin(radius, method, chosen, row, self.steps, self.finished)
+
+    def _improve(self, found: list[Limits]) -> None:
         """Work on the sets, the most hopeful first, while they may win."""
-        found = [Limits(margins, self.method) for margins in sets]
         best = max(limits.radius for limits in found)
         for limits in sorted(found, key=lambda limits: -limits.hope):
             if self.method in (MarginMethod.AUTO, MarginMethod.ENVELOPE):
@@ -133,13 +150,6 @@ class _Search:
                 self._search(limits, MarginMethod.CROWN, best)
                 self._work_on(limits, best)  # on the ball, if that is what limits it now
             best = max(best, limits.radius)
-        radii = [limits.radius for limits in found]
-        chosen = radii.index(max(radii))
-        limits = found[chosen]
-        item = limits.limiting
-        row = item if item != limits.ball_item else None
-        radius, method = rounded_down(limits.radius), limits.methods[item]
-        return CertifiedMargin(radius, method, chosen, row, self.steps, self.finished)
 
     def _work_on(self, limits: Limits, best: float) -> None:
         """What limits the set, row or ball, until it has been worked on or has no chance."""
@@ -164,9 +174,10 @@ class _Search:
     def _widen(self, limits: Limits) -> None:
         """The local bound of the ball."""
         point, search = limits.margins.point, self.options.search
+        network, image = point.asked
         within = torch.tensor([limits.margins.within], dtype=torch.float64)
         (found,) = certify_ball(
-            point.network, point.constants, point.x.cpu(), within, Method.LOCAL, search, self.stop
+            network, point.constants, image, within, Method.LOCAL, search, self.stop
         )
         self.steps += found.steps
         self.finished = self.finished and found.converged
@@ -185,7 +196,11 @@ class _Search:
                 self.finished = False
                 break
             target, above = 2.0 ** (rung / LADDER), 2.0 ** ((rung + 1) / LADDER)
-            radius = margins.envelope_radius(row, target, self.options.steps)
+            try:
+                radius = margins.envelope_radius(row, target, self.options.steps)
+            except CalledOffError:
+                self.finished = False
+                break
             self.steps += 1
             best = max(best, min(radius, above))
             if radius < target or best >= enough:

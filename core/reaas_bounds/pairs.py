@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from reaas_bounds.condensed import condensed
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.graph.network import Network
 from reaas_bounds.query import rounded_down
@@ -47,6 +48,16 @@ class Pairs:
         radii = [rounded_down(a / (constant + slope)) for a in allowance.tolist()]
         closed = torch.tensor(radii, dtype=torch.float64)
         return cls(network, inputs.to(network.device), allowance, closed, constant, slope)
+
+    def condensed(self) -> Pairs:
+        """The same pairs about what a resize in front leaves of the images (``Condensed``)."""
+        small = condensed(self.network)
+        if small is None:
+            return self
+        inputs, loss = small.at(self.inputs.cpu())
+        inputs = inputs.to(small.network.device)
+        allowance = self.allowance - loss
+        return replace(self, network=small.network, inputs=inputs, allowance=allowance)
 
     def allowed(self, radii: Tensor) -> Tensor:
         """How far the exact feature may move within ``radii`` [n]."""

@@ -25,6 +25,10 @@ class Method(Enum):
     IBP = "ibp"
 
 
+# Radii that differ by less are hardly different float64 numbers, and no bound is so exact.
+SMALLEST_TOLERANCE = 1e-12
+
+
 @dataclass(frozen=True)
 class SearchOptions:
     """How hard to look for the largest radius; the answer is certified whatever they are."""
@@ -40,9 +44,10 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.max_steps < 1:
             raise InvalidQueryError("max_steps", f"must be at least 1, got {self.max_steps}")
-        if not 0 < self.relative_tolerance < 1:
+        if not SMALLEST_TOLERANCE <= self.relative_tolerance < 1:
             raise InvalidQueryError(
-                "relative_tolerance", f"must be in (0, 1), got {self.relative_tolerance}"
+                "relative_tolerance",
+                f"must be in [{SMALLEST_TOLERANCE:g}, 1), got {self.relative_tolerance}",
             )
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from reaas_bounds.bounds.growth import Growth
 from reaas_bounds.bounds.searched import Bound, Image, Make, Searched
+from reaas_bounds.errors import CalledOffError
 from reaas_bounds.grid import Grid, Neighbours
 from reaas_bounds.query import SearchOptions, rounded_down
 
@@ -83,17 +84,24 @@ class RadiusSearch:
         own answer is not above ``goal``: that one evaluation is all. Nothing is looked for beyond
         ``enough``.
         """
-        if goal > 0.0 and self._left():
-            first = self.grid.above(goal)
-            if not self._try(first):
-                return Found(0.0, self.grid.radius(first), self.steps, finished=True)
-        elif self.max_steps > 1:
-            self._estimate()
-        while not self._done(enough) and self._left():
-            self._try(self.neighbours.probe(self._limit()))
+        try:
+            if goal > 0.0 and self._left():
+                first = self.grid.above(goal)
+                if not self._try(first):
+                    return Found(0.0, self.grid.radius(first), self.steps, finished=True)
+            elif self.max_steps > 1:
+                self._estimate()
+            while not self._done(enough) and self._left():
+                self._try(self.neighbours.probe(self._limit()))
+        except CalledOffError:
+            return self._found(finished=False)
+        return self._found(finished=self._done(enough))
+
+    def _found(self, *, finished: bool) -> Found:
+        """What is known by now."""
         failed = self.neighbours.failed
         upper = math.inf if failed is None else self.grid.radius(failed)
-        return Found(self._lower, upper, self.steps, self._done(enough))
+        return Found(self._lower, upper, self.steps, finished)
 
     @property
     def _lower(self) -> float:

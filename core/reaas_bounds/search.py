@@ -11,8 +11,10 @@ from reaas_bounds.bounds import per_coordinate_floor
 from reaas_bounds.bounds.searched import CROWN, CROWN_JOINT, IBP, Image, Searched
 from reaas_bounds.constants import CertifiedConstants
 from reaas_bounds.coupled import certify_coupled_balls
+from reaas_bounds.errors import CalledOffError
 from reaas_bounds.graph.network import Network
 from reaas_bounds.grid import Grid
+from reaas_bounds.interruption import uninterrupted
 from reaas_bounds.local import certify_locally
 from reaas_bounds.normalisation import radii_before
 from reaas_bounds.pairs import Pairs
@@ -71,19 +73,23 @@ def certify_ball(
         method: the bound to use.
         options: search effort.
         stop: asked between bound evaluations; once True, the certified lower ends so far are
-            returned with ``converged`` False.
+            returned with ``converged`` False. ``interruptible`` does the same inside of them.
 
     Raises:
         InvalidQueryError: shapes or values that make no sense; names the argument.
     """
     check_query(network, inputs, feature_radii)
     options = options or SearchOptions()
-    if network.least_length is not None:
-        feature_radii = radii_before(network, inputs, feature_radii)
-        network, constants = network.before, constants.undivided
-    if network.coupled:
-        return certify_coupled_balls(network, inputs, feature_radii, options, stop)
-    pairs = Pairs.of(network, constants, inputs, feature_radii)
+    with uninterrupted():
+        if network.least_length is not None:
+            feature_radii = radii_before(network, inputs, feature_radii)
+            network, constants = network.before, constants.undivided
+        if network.coupled:
+            return certify_coupled_balls(network, inputs, feature_radii, options, stop)
+        rooms = within_range(network, inputs)
+        pairs = Pairs.of(network, constants, inputs, feature_radii)
+        if method is not Method.LIPSCHITZ:
+            pairs = pairs.condensed()
     if method is Method.LOCAL:
         answers = certify_locally(pairs, options, stop)
     else:
@@ -91,7 +97,7 @@ def certify_ball(
         answers = [_certify(pair, method, options, stop) for pair in singles]
     return [
         replace(answer, radius=min(answer.radius, room))
-        for answer, room in zip(answers, within_range(network, inputs), strict=True)
+        for answer, room in zip(answers, rooms, strict=True)
     ]
 
 
@@ -121,7 +127,11 @@ def _best_of_all(
     for method in (Method.CROWN, Method.CROWN_JOINT):
         if stop():
             return replace(best, converged=False)
-        if _may_win(image, pair, method, best.radius, options):
+        try:
+            may_win = _may_win(image, pair, method, best.radius, options)
+        except CalledOffError:
+            return replace(best, converged=False)
+        if may_win:
             found = _search(image, pair, method, options, stop, best.radius)
             best = _combined(best, found)
     return best

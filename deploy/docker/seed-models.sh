@@ -13,6 +13,9 @@ staging=$(mktemp -d "$target/.seed.XXXXXXXX")
 trap 'rm -rf "$staging"' EXIT
 trap 'exit 143' TERM INT HUP
 
+# Where replicas mark what they have warm: ours, so that they may write it.
+mkdir -p "$target/.ready"
+
 say() { echo "seed-models: $*"; }
 
 # whole VERSION DIRECTORY: the directory holds exactly what we ship.

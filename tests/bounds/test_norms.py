@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from reaas_bounds.graph.simplify import simplified
 from reaas_bounds.norms import OperatorNorms, convolution_norm, matrix_norm
 from reaas_bounds.norms.circulant import nonnegative_convolution_norm, proved_limit
 from reaas_bounds.norms.gram import row_gram
+from reaas_bounds.norms.matrix import eigenvectors
 from torch import Tensor
 
 
@@ -183,3 +185,18 @@ class TestBrokenNormsAreCaught:
             broken += circular < truth * (1 - 1e-9)
             assert convolution_norm(small) >= truth
         assert broken > 0
+
+
+def test_eigenvectors_of_a_matrix_on_which_divide_and_conquer_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def gives_up(_: Tensor) -> NoReturn:
+        raise RuntimeError("failed to converge")
+
+    matrix = torch.diag(torch.tensor([0.25, 0.25, 0.0, 1e-6], dtype=torch.float64))
+    matrix[0, 2] = matrix[2, 0] = 0.01
+    wanted = torch.linalg.eigvalsh(matrix)
+    monkeypatch.setattr(torch.linalg, "eigh", gives_up)
+    values, vectors = eigenvectors(matrix)
+    assert torch.allclose(values, wanted, atol=1e-12)
+    assert torch.allclose(matrix @ vectors, vectors * values, atol=1e-12)

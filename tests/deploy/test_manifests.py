@@ -211,6 +211,11 @@ def test_prod_survives_nodes_and_deployments() -> None:
         assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
+def test_prod_describes_nothing_to_strangers() -> None:
+    config = of_kind(overlay("prod"), "ConfigMap")["reaas-config"]
+    assert config["data"]["REAAS_REFLECTION"] == "false"
+
+
 def test_every_image_is_built_from_a_target() -> None:
     dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text()
     for service in SERVICES:

@@ -66,7 +66,7 @@ def ended(container: subprocess.Popen[str]) -> str:
 
 def content(root: Path) -> dict[str, bytes | None]:
     """Every path below root, with the bytes of files."""
-    paths = sorted(root.rglob("*"))
+    paths = [path for path in sorted(root.rglob("*")) if path.name != ".ready"]
     return {str(p.relative_to(root)): p.read_bytes() if p.is_file() else None for p in paths}
 
 

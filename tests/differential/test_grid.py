@@ -25,7 +25,7 @@ def held(last: Path, *arguments: str) -> str:
 
 
 def test_a_sample_of_the_grid(tmp_path: Path) -> None:
-    print(held(tmp_path / "last", "--every", "29"))
+    print(held(tmp_path / "last", "--every", "43"))
 
 
 @pytest.mark.slow

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2
+from reaas.v1 import encoder_pb2, model_pb2
 from reaas.v1.encoder_pb2_grpc import EncoderServiceStub
-from reaas_runtime import ConfigurationError
+from reaas_runtime import ConfigurationError, as_tensor
 from reaas_runtime.identity import read_key_file
 from reaas_runtime.keys import add_key
 from reaas_runtime.metering import Cost
 
 from tests.runtime.test_server import bearer
 from tests.runtime.toy import Toy, request, toy_settings
-from tests.support.servers import details, error_info, running, scrape
+from tests.support.servers import details, encoder_server, error_info, running, scrape
 
 
 @asynccontextmanager
@@ -114,3 +116,37 @@ async def test_declared_draws_are_counted(models_dir: Path) -> None:
     labels = "{client=anonymous,model=echo,phase=test,scheme=seaas}"
     assert metrics[f"reaas_declared_certificates_total{labels}"] == 0.5
     assert metrics[f"reaas_declared_draws_total{labels}"] == 2
+
+
+async def test_a_message_that_is_refused_costs_no_quota(models_dir: Path, tmp_path: Path) -> None:
+    """NaN is found in a worker, after the message was let in."""
+    key = add_key("camera", tmp_path / "keys", limits=["3/day"])
+    settings = {"api_keys_file": tmp_path / "keys", "allow_anonymous": False}
+    good = np.zeros((3, 8, 8, 3), np.float32)
+    async with (
+        encoder_server(models_dir, **settings) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        stub: Any = EncoderServiceStub(channel)
+        model = model_pb2.ModelRef(name="tiny")
+        bad = encoder_pb2.EncodeRequest(model=model, inputs=as_tensor(good + np.float32("nan")))
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError, match="nan"):
+                await stub.Encode(bad, metadata=bearer(key))
+        assert (await scrape(server))["reaas_quota_used_ratio{client=camera}"] == 0.0
+        asked = encoder_pb2.EncodeRequest(model=model, inputs=as_tensor(good))
+        await stub.Encode(asked, metadata=bearer(key))
+        with pytest.raises(grpc.aio.AioRpcError, match="0 of 3 queries"):
+            await stub.Encode(asked, metadata=bearer(key))
+
+
+async def test_a_client_that_may_ask_nothing(models_dir: Path, tmp_path: Path) -> None:
+    key = add_key("none", tmp_path / "keys", limits=["0/day"])
+    async with (
+        running(toy_settings(models_dir, api_keys_file=tmp_path / "keys"), Toy) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        stub: Any = EncoderServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError, match="may not ask"):
+            await stub.Encode(request(), metadata=bearer(key))
+        assert (await scrape(server))["reaas_quota_used_ratio{client=none}"] == 1.0

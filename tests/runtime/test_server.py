@@ -221,7 +221,7 @@ async def test_logs_have_one_line_a_call_and_never_a_key(models_dir: Path, tmp_p
     ]
     assert calls[0]["request_bytes"] == request().ByteSize() + 5
     assert {"api", "model", "ms", "response_bytes", "scheme", "phase"} <= calls[0].keys()
-    assert calls[1]["why"] == "the API key is not known"
+    assert calls[1]["why"] == "UNAUTHENTICATED metadata.authorization"
     assert key not in str(logs)
 
 
@@ -359,3 +359,24 @@ async def test_a_port_in_use_is_a_clear_error(models_dir: Path) -> None:
             settings: ServiceSettings = toy_settings(models_dir, **taken)
             with pytest.raises(ConfigurationError, match=r"cannot (listen|serve metrics) on"):
                 await start_server(settings, Toy, add_EncoderServiceServicer_to_server)
+
+
+@pytest.mark.parametrize("package", ["v1", "v1alpha"])
+async def test_reflection_is_a_setting(models_dir: Path, package: str) -> None:
+    method = f"/grpc.reflection.{package}.ServerReflection/ServerReflectionInfo"
+    ask = reflection_pb2.ServerReflectionRequest(file_containing_symbol=NAME)
+    for on in (True, False):
+        async with (
+            toy(models_dir, reflection=on) as (server, _),
+            grpc.aio.insecure_channel(server.address) as channel,
+        ):
+            call: Any = channel.unary_unary(
+                method,
+                request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            if on:
+                reply = await call(ask, timeout=10)
+                assert reply.file_descriptor_response.file_descriptor_proto
+            else:
+                assert (await refused(call(ask))).code() is grpc.StatusCode.UNIMPLEMENTED

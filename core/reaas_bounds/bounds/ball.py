@@ -21,7 +21,7 @@ from reaas_bounds.graph.activation import Entrywise, TwoSlope
 from reaas_bounds.graph.backward import pull_back
 from reaas_bounds.graph.nodes import Affine
 from reaas_bounds.graph.window import Window, crop
-from reaas_bounds.norms.matrix import matrix_norm
+from reaas_bounds.norms.matrix import eigenvectors, matrix_norm
 
 # Power steps towards the direction that a layer's curvature is first chosen for.
 POWER_STEPS = 3
@@ -141,7 +141,7 @@ class _Layer:
             slopes, omega = ramp(self.function, self.z, columns, curvature, self.cap)
             weight = omega.flatten()[chosen]
             form = (self.rows[:, chosen] * weight) @ self.rows[:, chosen].T
-            values, vectors = torch.linalg.eigh(form)
+            values, vectors = eigenvectors(form)
             total = float(values[-1] + curvature * budget * budget)
             if total < least:
                 found, least = (float(curvature), form, slopes), total
@@ -216,6 +216,6 @@ def _balance(linear: Tensor, form: Tensor, radius: float) -> float:
     """The mu that makes the bound small at ``radius``, by its own fixed point."""
     mu = math.sqrt(max(float(torch.linalg.eigvalsh(linear)[-1]), TINY)) / (2 * radius)
     for _ in range(BALANCE_STEPS):
-        top = torch.linalg.eigh(linear / (4 * mu) + form).eigenvectors[:, -1]
+        top = eigenvectors(linear / (4 * mu) + form)[1][:, -1]
         mu = math.sqrt(max(float(top @ linear @ top), TINY)) / (2 * radius)
     return mu

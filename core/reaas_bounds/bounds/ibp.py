@@ -8,6 +8,7 @@ from reaas_bounds.bounds.centre import Centre, Interval
 from reaas_bounds.graph.activation import Entrywise
 from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.nodes import Activation, Affine, Input, Joint, Sum, only_by_constants
+from reaas_bounds.interruption import checkpoint
 
 
 def ibp_bound(centre: Centre, radii: Tensor) -> Tensor:
@@ -25,6 +26,7 @@ def ibp_bound(centre: Centre, radii: Tensor) -> Tensor:
 
 def propagate(centre: Centre, index: int, intervals: list[Interval], radii: Tensor) -> Interval:
     """Interval of node ``index`` from those of the nodes that it reads; ``radii`` [n]."""
+    checkpoint()
     node = centre.graph.nodes[index]
     match node:
         case Input():

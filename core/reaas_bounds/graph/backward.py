@@ -11,6 +11,7 @@ from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Joint, Sum, only_by_constants
 from reaas_bounds.graph.patches import Patches, pull_patches, spread_out
 from reaas_bounds.graph.window import Shape, Window, embed, union, widen
+from reaas_bounds.interruption import checkpoint
 
 # What an activation (node index) makes of rows [m, *window] at its output: rows at its input.
 ThroughActivation = Callable[[int, Tensor, Window | None], Tensor]
@@ -76,6 +77,7 @@ def _walk(
     for current in range(index, 0, -1):
         if current not in pending:
             continue
+        checkpoint()
         values, place = pending.pop(current)
         node = graph.nodes[current]
         match node:

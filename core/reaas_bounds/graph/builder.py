@@ -22,6 +22,7 @@ from reaas_bounds.graph.nodes import Activation, Affine, Graph, Input, Node, Sum
 from reaas_bounds.graph.onnx_file import check_activation, image_shape, label, read_tensor
 from reaas_bounds.graph.sparse import Matrix, Sparse
 from reaas_bounds.graph.window import Shape
+from reaas_bounds.interruption import checkpoint
 
 ZERO = torch.zeros((), dtype=torch.float64)
 
@@ -87,6 +88,7 @@ class GraphBuilder:
 
     def append(self, lowered: Node, name: str) -> int:
         """Index of the new node ``lowered``; ``name`` is for messages."""
+        checkpoint()
         check_activation(lowered.shape, name)
         self.nodes.append(lowered)
         return len(self.nodes) - 1

@@ -89,6 +89,8 @@ class Network:
         folded = folded or fold(executed)
         self.folded, self.folded_position = folded.graph, folded.position
         self.norms, self.device, self.least_length = norms, device, least_length
+        self.resized: tuple[Network, Sequence[LinearOp]] | None = None
+        """The encoder without what ``with_input`` put in front of it, and that; None: nothing."""
         self._row_norms: dict[int, Tensor] = {}
 
     @property
@@ -146,7 +148,9 @@ class Network:
         if self.least_length is None:
             return self
         folded = Folded(self.folded, self.folded_position)
-        return Network(self.executed, self.norms, folded, self.device)
+        found = Network(self.executed, self.norms, folded, self.device)
+        found.resized = self.resized
+        return found
 
     def to(self, device: torch.device | str) -> Network:
         """The same encoder with its bounds computed on ``device``; questions stay on the CPU.
@@ -161,7 +165,10 @@ class Network:
         if place == self.device or self.coupled:
             return self
         folded = Folded(self.folded.to(place), self.folded_position)
-        return Network(self.executed, self.norms, folded, place, self.least_length)
+        found = Network(self.executed, self.norms, folded, place, self.least_length)
+        if self.resized is not None:
+            found.resized = (self.resized[0].to(place), self.resized[1])
+        return found
 
     def with_input(self, ops: Sequence[LinearOp]) -> Network:
         """The encoder with linear ``ops`` (first applied first) in front.
@@ -179,7 +186,10 @@ class Network:
         if not maps:
             return self
         longer = _prepended(self.executed, maps)
-        return Network(longer, self.norms, least_length=self.least_length).to(self.device)
+        found = Network(longer, self.norms, least_length=self.least_length)
+        found = found.to(self.device)
+        found.resized = (self, tuple(ops))
+        return found
 
 
 def _prepended(graph: Graph, maps: Sequence[LinearMap]) -> Graph:

@@ -13,6 +13,7 @@ from reaas_bounds.graph.linear import LinearMap
 from reaas_bounds.graph.maps import Convolution
 from reaas_bounds.graph.nodes import Affine, Graph, Node, sources
 from reaas_bounds.graph.window import Window
+from reaas_bounds.interruption import checkpoint
 
 # Rows worked on at once, at most.
 GROUP = 512
@@ -42,6 +43,7 @@ def unit_rows(wanted: Tensor, size: int = GROUP) -> Iterator[UnitRows]:
     groups = _by_pixel(wanted) if wanted.dim() == 4 else _flat(wanted)
     for rows in groups:
         for start in range(0, len(rows.image), size):
+            checkpoint()
             part = slice(start, start + size)
             yield UnitRows(rows.image[part], rows.neuron[part], rows.values[part], rows.window)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import scipy.linalg
 import torch
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
@@ -44,6 +45,20 @@ def gram_norm(gram: Tensor, terms: int, error: float = 0.0) -> float:
     rounding = gamma(terms) * trace * (1 + 2 * gamma(terms + len(gram)))
     squared = largest_eigenvalue_bound(gram) + rounding
     return (math.sqrt(squared) + error) * (1 + 8 * UNIT)
+
+
+def eigenvectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [k], ascending, and vectors [k, k] of a symmetric matrix: about, for choices.
+
+    LAPACK's divide and conquer gives up on some matrices with many equal eigenvalues; its QR
+    iteration does not. Entries that are not finite count as 0.
+    """
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except RuntimeError:  # LinAlgError is one
+        finite = matrix.nan_to_num(0.0, 0.0, 0.0).cpu().numpy()
+        values, vectors = map(torch.from_numpy, scipy.linalg.eigh(finite, driver="ev"))
+    return values.to(matrix), vectors.to(matrix)
 
 
 def gamma(terms: int, unit: float = UNIT) -> float:

@@ -19,6 +19,7 @@ from reaas_bounds.graph.maps import (
     materialize,
 )
 from reaas_bounds.graph.sparse import Sparse
+from reaas_bounds.interruption import checkpoint
 from reaas_bounds.norms.alike import (
     channel_matrices,
     embeds,
@@ -68,6 +69,7 @@ class OperatorNorms:
         """
         maps = tuple(linear.origin for linear in maps)
         if maps not in self._known:
+            checkpoint()
             self._known[maps] = self._bound(maps)
         return self._known[maps]
 

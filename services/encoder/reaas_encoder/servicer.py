@@ -11,6 +11,7 @@ import numpy as np
 from reaas.v1 import encoder_pb2, encoder_pb2_grpc
 from reaas_runtime import (
     ConfigurationError,
+    Effort,
     Meter,
     ModelEntry,
     ModelServicer,
@@ -27,6 +28,8 @@ from reaas_runtime.inference import CUDA, cuda_available
 from reaas_encoder.session import EncoderSession
 from reaas_encoder.settings import EncoderSettings
 
+# What orders clients before it is known what their images really take.
+_SECONDS_PER_IMAGE = 1e-3
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -59,17 +62,22 @@ class EncoderServicer(ModelServicer[EncoderSession], encoder_pb2_grpc.EncoderSer
     ) -> encoder_pb2.EncodeResponse:
         """Feature vectors of a batch of inputs."""
         call = current_call()
-        served = self.repository.resolve(request.model)
+        served = await self.resolve(request.model)
         spec, encoder = served.entry.manifest.input, served.model
         count = check_inputs(request.inputs, spec, self.settings.max_batch_inputs)
         with self.admit(count):
             ready = await self.pool.run(
                 lambda: prepare_batch(decode_inputs(request.inputs, spec, clean=False), spec),
                 deadline=call.deadline,
+                client=call.client_id,
+                effort=Effort(count * _SECONDS_PER_IMAGE),
             )
+            batches = encoder.split(ready.value)
             parts = await self.pool.run_all(
-                [partial(encoder.encode, batch) for batch in encoder.split(ready.value)],
+                [partial(encoder.encode, batch) for batch in batches],
                 deadline=call.deadline,
+                client=call.client_id,
+                efforts=[Effort(len(batch) * _SECONDS_PER_IMAGE) for batch in batches],
             )
         compute = sum(part.busy_seconds for part in parts)
         call.charge(self.api, request.model.name, count, ready.busy_seconds + compute)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import structlog
@@ -25,30 +22,22 @@ from reaas_bounds import (
     SeparableResize,
     UnsupportedOperatorError,
     certified_constants,
+    condensed,
+    interruptible,
     load_network,
 )
 from reaas_gate import ServedOtherwiseError, check_served
 from reaas_runtime import DomainError, ModelEntry, Reason, resize_matrix
 
 from reaas_f2i.patience import Patience
+from reaas_f2i.sizes import Shape, SizedEncoder, Sizes
 from reaas_f2i.targets import Answer, Ball, Margins, Question
 
-Shape = tuple[int, ...]
 _log = structlog.get_logger("reaas.f2i")
 # Constants are recomputed at load; on another processor the last bits of float64 differ, and with
 # them the norms that proofs end at (5e-12 were seen). A tenth of the reserve of 1e-9 that constants
 # are published with: what a client computes from them holds.
 _AGREEMENT = 1e-10
-
-
-@dataclass(frozen=True, eq=False)
-class SizedEncoder:
-    """The encoder on images of one size: its network, constants, and how long a step takes."""
-
-    network: Network
-    constants: CertifiedConstants
-    step_seconds: dict[Method | MarginMethod, float] = field(default_factory=dict)
-    """About the longest step of late searches by each method."""
 
 
 class Certifier:
@@ -63,15 +52,13 @@ class Certifier:
         self, entry: ModelEntry, max_shapes: int, device: torch.device | str = "cpu"
     ) -> None:
         self._manifest = entry.manifest
-        self._max_shapes, self._device = max_shapes, device
-        self._known: OrderedDict[Shape, SizedEncoder] = OrderedDict()
-        self._lock = threading.Lock()
+        self._device = device
+        self.sizes = Sizes(self._manifest.input.shape, self._sized, max_shapes)
         self._network = self._lower(entry.onnx)
         self._check_interface()
         own = self._manifest.input.shape
-        self._verify(self.at_shape(own).constants)
+        self._verify(self.sizes.at(own).constants)
         self._check_served(entry.onnx)
-        self._rehearsed = False
         self._warm_up()
 
     def answer(
@@ -79,39 +66,42 @@ class Certifier:
     ) -> Sequence[Answer]:
         """Image-space certified radii of all images (see `reaas_f2i.targets`).
 
-        A search that would not end before `deadline` (`time.monotonic()` seconds) is cut short
-        between two steps: what it has certified by then counts. It may use one part in `rounds`
-        of the time left: the rest is for those that wait for it to end.
+        A search that would not end before `deadline` (`time.monotonic()` seconds) is cut short,
+        within a step if need be: what it has certified by then counts. It may use one part in
+        `rounds` of the time left: the rest is for those that wait for it to end.
         """
-        encoder, target = self.at_shape(question.images.shape[1:]), question.target
+        encoder, target = self.sizes.at(question.images.shape[1:]), question.target
         patience = Patience(deadline, encoder.step_seconds.get(target.slowest, 0.0), rounds)
         images = np.ascontiguousarray(question.images.transpose(0, 3, 1, 2), np.float64)
-        answers = target.certify(
-            encoder.network,
-            encoder.constants,
-            torch.from_numpy(images),  # [n, c, h, w]
-            patience,
-        )
+        with interruptible(patience.over):
+            answers = target.certify(
+                encoder.network,
+                encoder.constants,
+                torch.from_numpy(images),  # [n, c, h, w]
+                patience,
+            )
         # AUTO may have taken cheap steps only, and a busy machine may have got faster.
         known = encoder.step_seconds.get(target.slowest, 0.0)
         encoder.step_seconds[target.slowest] = max(patience.longest_step, known / 2)
         return answers
 
     def at_shape(self, shape: Shape) -> SizedEncoder:
+        """The encoder on a client's own [height, width, channels]; made now if it is new."""
+        return self.sizes.at(shape)
+
+    def _sized(self, shape: Shape) -> SizedEncoder:
         """The encoder on a client's own [height, width, channels]."""
-        with self._lock:
-            known = self._known.get(shape)
-        if known is None:
-            # Outside the lock: clients of known sizes need not wait for a new one's constants.
-            network = self._network.with_input(self._input_maps(shape))
-            constants = certified_constants(network)
-            known = SizedEncoder(network.to(self._device), constants)
-        with self._lock:
-            self._known[shape] = known
-            self._known.move_to_end(shape)
-            if len(self._known) > self._max_shapes:
-                self._known.popitem(last=False)
-        return known
+        network = self._network.with_input(self._input_maps(shape))
+        return SizedEncoder(network.to(self._device), certified_constants(network))
+
+    def prepare(self, shape: Shape, client: str) -> None:
+        """Make ready for images of `shape` what every question about them needs: seconds."""
+        encoder = self.sizes.at(shape, client)
+        condensed(encoder.network)
+        image = torch.zeros(1, shape[2], *shape[:2], dtype=torch.float64)
+        Ball(np.ones(1), Method.LIPSCHITZ, SearchOptions()).certify(
+            encoder.network, encoder.constants, image, lambda: False
+        )
 
     def _input_maps(self, shape: Shape) -> list[LinearOp]:
         """The linear maps that `reaas_runtime.prepare_batch` applies in front of the graph."""
@@ -183,16 +173,6 @@ class Certifier:
                     f"the manifest says certified.{name} is {claimed:.9g}, its weights give "
                     f"{certified:.9g}"
                 )
-
-    def rehearse(self) -> None:
-        """Find out how long a step of the slowest search takes; does nothing the second time.
-
-        Takes seconds, so it comes after the first clients are served: until then a search may end
-        a step too late for its deadline.
-        """
-        if not self._rehearsed:
-            self._rehearsed = True
-            self._try_out(Method.CROWN)
 
     def _warm_up(self) -> None:
         """First calls allocate and choose kernels; the first client should not pay for that.

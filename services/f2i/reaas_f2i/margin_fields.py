@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from reaas.v1 import f2i_pb2, tensor_pb2
-from reaas_runtime import DomainError, Reason, as_array, check_length
+from reaas_runtime import DomainError, Reason, as_array, check_length, shape_of
 
 from reaas_f2i.settings import F2ISettings
 
@@ -21,12 +21,10 @@ def check_margins_header(
 
     Raises DomainError INVALID_DTYPE, INVALID_SHAPE, INVALID_DATA_LENGTH.
     """
-    shape, most_sets, most_rows = (
-        list(margins.normals.shape),
-        settings.max_margin_sets,
-        settings.max_margin_rows,
-    )
+    most_sets, most_rows = settings.max_margin_sets, settings.max_margin_rows
     _check_float64(margins.normals, _NORMALS)
+    wanted = f"[n, m, {feature_dim}] or, with sets, [n, s, m, {feature_dim}]"
+    shape = list(shape_of(margins.normals, _NORMALS, (3, 4), wanted))
     sets = shape[1] if len(shape) == 4 else 1
     rows = shape[-2] if len(shape) in (3, 4) else 0
     fitting = [[count, rows, feature_dim], [count, sets, rows, feature_dim]]
@@ -74,8 +72,9 @@ def invalid_shape(field: str, shape: list[int], limit: str) -> DomainError:
 
 def _check_shape(tensor: tensor_pb2.Tensor, field: str, wanted: list[int], what: str) -> None:
     _check_float64(tensor, field)
-    if list(tensor.shape) != wanted:
-        raise invalid_shape(field, list(tensor.shape), f"{wanted}, {what}")
+    shape = list(shape_of(tensor, field, (len(wanted),), f"{wanted}, {what}"))
+    if shape != wanted:
+        raise invalid_shape(field, shape, f"{wanted}, {what}")
     check_length(tensor, field)
 
 

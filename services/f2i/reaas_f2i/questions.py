@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from reaas.v1 import f2i_pb2, tensor_pb2
 from reaas_bounds import CertifiedMargin, MarginMethod, MarginOptions, Method, SearchOptions
-from reaas_runtime import DomainError, InputSpec, Reason, as_array, check_length, decode_inputs
+from reaas_bounds.query import SMALLEST_TOLERANCE
+from reaas_runtime import (
+    DomainError,
+    InputSpec,
+    Reason,
+    as_array,
+    check_length,
+    decode_inputs,
+    shape_of,
+)
 
 from reaas_f2i.margin_fields import check_margins_header, decode_margins, invalid_shape
 from reaas_f2i.settings import F2ISettings
@@ -142,8 +151,10 @@ def _check_radii_header(radii: tensor_pb2.Tensor, count: int) -> None:
             got=radii.dtype,
             limit="FLOAT32, FLOAT64",
         )
-    if list(radii.shape) != [count]:
-        raise invalid_shape(field, list(radii.shape), f"[{count}], one radius for each input")
+    wanted = f"[{count}], one radius for each input"
+    shape = list(shape_of(radii, field, (1,), wanted))
+    if shape != [count]:
+        raise invalid_shape(field, shape, wanted)
     check_length(radii, field)
 
 
@@ -167,8 +178,10 @@ def _decode_radii(tensor: tensor_pb2.Tensor) -> NDArray[np.float64]:
 def _check_search(search: f2i_pb2.SearchOptions, settings: F2ISettings) -> None:
     if not 0 <= search.max_steps <= settings.max_search_steps:
         raise _invalid_search("max_steps", search.max_steps, f"0 to {settings.max_search_steps}")
-    if not 0 <= search.relative_tolerance < 1:
-        raise _invalid_search("relative_tolerance", search.relative_tolerance, "0 to below 1")
+    tolerance = search.relative_tolerance
+    if not (tolerance == 0 or SMALLEST_TOLERANCE <= tolerance < 1):
+        limit = f"0 for the service's default, or {SMALLEST_TOLERANCE:g} to below 1"
+        raise _invalid_search("relative_tolerance", tolerance, limit)
 
 
 def _invalid_search(name: str, got: float, limit: str) -> DomainError:

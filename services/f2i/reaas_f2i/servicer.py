@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Sequence
-from functools import partial
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import structlog
 import torch
 from reaas.v1 import f2i_pb2, f2i_pb2_grpc, model_pb2
-from reaas_bounds import DeviceError, prepare_device
+from reaas_bounds import DeviceError, interruptible, prepare_device
 from reaas_runtime import (
-    Call,
     ConfigurationError,
-    Done,
     Meter,
     ModelEntry,
     ModelServicer,
+    WorkerPool,
     answer_each,
+    available_memory,
     check_inputs,
     current_call,
+    load_given_up,
     stage_timings,
 )
 
 from reaas_f2i.answers import AnswerMetrics
 from reaas_f2i.certifier import Certifier
+from reaas_f2i.effort import decoding_effort
+from reaas_f2i.jobs import NewSizes, answer_in_parts
 from reaas_f2i.questions import check_request, to_question, to_result
 from reaas_f2i.settings import F2ISettings
-from reaas_f2i.targets import Answer, Question
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _log = structlog.get_logger("reaas.f2i")
@@ -48,17 +48,29 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
         self.device = _prepared(settings.device)
         super().__init__(settings, meter)
         self._answers = AnswerMetrics(meter)
+        self._sizes = NewSizes(self.pool)
         meter.show_engine("torch", torch.__version__, str(self.device), self.pool.workers)
         _log.info("bounds", device=str(self.device), torch=torch.__version__)
 
     def load(self, entry: ModelEntry) -> Certifier:
         """A warm certifier of `entry`."""
-        return Certifier(entry, self.settings.max_input_shapes, self.device)
+        with interruptible(load_given_up):
+            return Certifier(entry, self.settings.max_input_shapes, self.device)
+
+    def make_pool(self, workers: int) -> WorkerPool:
+        """Closed forms and searches of minutes side by side: each in its lane, within memory."""
+        budget = self.settings.memory_budget_bytes or available_memory() // 2
+        _log.info("memory for bounds", budget_bytes=budget)
+        return WorkerPool(
+            workers,
+            self.settings.max_pending_inputs,
+            self.meter.skipped,
+            lanes=True,
+            memory=budget,
+        )
 
     def refresh(self) -> None:
-        """As the base, after rehearsing what was loaded before: SERVING does not wait for that."""
-        for served in self.repository.served():
-            served.model.rehearse()
+        """As the base; the metrics of what is served begin at 0."""
         super().refresh()
         self._answers.begin_at_zero({s.entry.manifest.name for s in self.repository.served()})
 
@@ -79,16 +91,22 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
     ) -> f2i_pb2.PerturbResponse:
         """Image-space certified radii of a batch of queries."""
         call = current_call()
-        served = self.repository.resolve(request.model)
+        served = await self.resolve(request.model)
         manifest = served.entry.manifest
         spec = manifest.input
         count = check_inputs(request.inputs, spec, self.settings.max_batch_inputs)
         check_request(request, count, manifest.feature.dim, self.settings)
         with self.admit(count):
             ready = await self.pool.run(
-                lambda: to_question(request, spec, self.settings), deadline=call.deadline
+                lambda: to_question(request, spec, self.settings),
+                deadline=call.deadline,
+                client=call.client_id,
+                effort=decoding_effort(len(request.inputs.data)),
             )
-            parts = await self._answer(served.model, ready.value, call)
+            encoder = await self._sizes.ready(served.model, ready.value.images.shape[1:], call)
+            parts = await answer_in_parts(
+                self.pool, served.model, encoder, ready.value, call, self.settings.queries_per_job
+            )
         compute = sum(part.busy_seconds for part in parts)
         call.charge(self.api, request.model.name, count, ready.busy_seconds + compute)
         answers = [answer for part in parts for answer in part.value]
@@ -108,24 +126,6 @@ class F2IServicer(ModelServicer[Certifier], f2i_pb2_grpc.F2IServiceServicer):
     ) -> AsyncIterator[f2i_pb2.PerturbResponse]:
         """As Perturb, for many batches: one reply for each request, in order."""
         return answer_each(self.Perturb, request_iterator, context)
-
-    async def _answer(
-        self, certifier: Certifier, question: Question, call: Call
-    ) -> list[Done[Sequence[Answer]]]:
-        """Answers in parts of a few queries, side by side; each looks after the deadline itself."""
-        count = len(question.images)
-        step = question.target.images_per_job(self.settings.queries_per_job)
-        parts = [question.part(slice(start, start + step)) for start in range(0, count, step)]
-        jobs = [
-            partial(
-                certifier.answer,
-                part,
-                call.deadline,
-                math.ceil((len(parts) - index) / self.pool.workers),
-            )
-            for index, part in enumerate(parts)
-        ]
-        return await self.pool.run_all(jobs, deadline=call.deadline)
 
 
 def _prepared(name: str) -> torch.device:

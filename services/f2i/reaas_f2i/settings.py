@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 from reaas_runtime import ServiceSettings
 from reaas_runtime.settings import Port
@@ -42,7 +42,11 @@ class F2ISettings(ServiceSettings):
     max_margin_sets: Annotated[int, Field(ge=1, le=256)] = 16
     """Most sets of margins of one input: clients need about six balls, and bytes grow with each."""
     queries_per_job: PositiveInt = 8
-    """Queries that one worker bounds together: enough to fill its vector units, few enough that
-    deadlines are noticed and the workers share a batch."""
+    """Queries that one worker bounds together by intervals: enough to fill its vector units, few
+    enough that the workers share a batch. Searches are one query a job: clients take turns."""
     max_input_shapes: PositiveInt = 32
-    """Image sizes whose constants are remembered for each model; the least used goes first."""
+    """Image sizes whose constants are remembered for each model, beside its own; of the client with
+    most of them the least used goes first."""
+    memory_budget_bytes: NonNegativeInt = 0
+    """Most bytes that bounds may take side by side, as estimated; 0: half of what the cgroup grants
+    (or the machine has). The other half is for models, constants, messages and the allocator."""

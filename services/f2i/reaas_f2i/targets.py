@@ -45,9 +45,23 @@ class Ball:
         """The method whose steps take longest: AUTO's longest steps are CROWN's."""
         return Method.CROWN if self.method is Method.AUTO else self.method
 
-    def images_per_job(self, searched: int) -> int:
-        """How many images to bound together; `searched`: what suits a search."""
-        return CLOSED_FORMS_PER_JOB if self.method is Method.LIPSCHITZ else searched
+    @property
+    def rows(self) -> int:
+        """Rows that a bound pulls back together; 0: one for each number of a feature."""
+        return 0
+
+    def images_per_job(self, together: int) -> int:
+        """How many images to bound together; `together`: what suits intervals.
+
+        Of a search each image is worked on alone, so that a larger job would only make others wait.
+        """
+        match self.method:
+            case Method.LIPSCHITZ:
+                return CLOSED_FORMS_PER_JOB
+            case Method.IBP:
+                return together
+            case _:
+                return 1
 
     def certify(
         self, network: Network, constants: CertifiedConstants, images: torch.Tensor, stop: Stop
@@ -80,7 +94,12 @@ class Margins:
         """The method whose steps take longest: AUTO's are ENVELOPE's."""
         return MarginMethod.ENVELOPE if self.method is MarginMethod.AUTO else self.method
 
-    def images_per_job(self, searched: int) -> int:
+    @property
+    def rows(self) -> int:
+        """Rows that a bound pulls back together: those of the largest set."""
+        return int(self.normals.shape[2])
+
+    def images_per_job(self, together: int) -> int:
         """How many images to bound together.
 
         The closed form is quickest together. Of a search each image is worked on alone, so that a

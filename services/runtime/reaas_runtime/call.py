@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -13,8 +14,15 @@ from reaas_runtime.quota import Quotas
 
 SCHEMES = ("reaas", "seaas")
 PHASES = ("test", "train")
+AUTHORIZATION = "authorization"
 DRAWS_KEY = "x-reaas-draws"
 MAX_DRAWS = 10**7
+_PREFIX = "x-reaas-"
+_KNOWN = (AUTHORIZATION, DRAWS_KEY, "x-reaas-scheme", "x-reaas-phase")
+# As many digits as MAX_DRAWS has: int() of a longer text takes time, or refuses.
+_DRAWS = re.compile(r"[1-9][0-9]{0,7}")
+_LONGEST_KEY = 64
+_LONGEST_VALUE = 64
 
 _current: ContextVar[Call] = ContextVar("reaas_call")
 
@@ -38,8 +46,12 @@ class Call:
     """What the current message cost; set by `charge`, settled when its reply is sent."""
     held_bytes: int = 0
     """Bytes of the current message, for as long as it is in memory."""
+    caller: str = ""
+    """Whom the rate of calls is counted for: its key, or where it comes from."""
+    messages: int = 0
+    """Messages so far."""
     why: str | None = None
-    """Why the call was refused, for the log."""
+    """Why the call was refused, for the log: reason and field, nothing that was sent."""
     totals: dict[str, int] = field(
         default_factory=lambda: {"queries": 0, "request_bytes": 0, "response_bytes": 0}
     )
@@ -65,17 +77,38 @@ def enter_call(call: Call) -> None:
     _current.set(call)
 
 
+def read_metadata(pairs: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    """The metadata that this product reads. Raises DomainError where one of them is there twice.
+
+    Which of two keys counts is nothing to guess: intermediaries may take the other one.
+    """
+    found: dict[str, str] = {}
+    for key, value in pairs:
+        if key != AUTHORIZATION and not key.startswith(_PREFIX):
+            continue
+        if key in found:
+            raise DomainError(
+                Reason.UNAUTHENTICATED if key == AUTHORIZATION else Reason.INVALID_METADATA,
+                f"metadata {key[:_LONGEST_KEY]} is there more than once: send it once",
+                field=f"metadata.{key}" if key in _KNOWN else f"metadata.{_PREFIX}*",
+                limit=1,
+            )
+        found[key] = value if isinstance(value, str) else ""
+    return found
+
+
 def read_draws(metadata: Mapping[str, str]) -> int | None:
     """Value of x-reaas-draws, 1 to 10^7; None where absent. DomainError INVALID_METADATA."""
     value = metadata.get(DRAWS_KEY)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_DRAWS):
+    if not (_DRAWS.fullmatch(value) and int(value) <= MAX_DRAWS):
         raise DomainError(
             Reason.INVALID_METADATA,
-            f"metadata {DRAWS_KEY} is {value!r}, not a number from 1 to {MAX_DRAWS}",
+            f"metadata {DRAWS_KEY} is {value[:_LONGEST_VALUE]!r}, not a number from 1 to "
+            f"{MAX_DRAWS} in digits, without leading zeros",
             field=f"metadata.{DRAWS_KEY}",
-            got=value,
+            got=value[:_LONGEST_VALUE],
             limit=MAX_DRAWS,
         )
     return int(value)
@@ -87,9 +120,9 @@ def read_choice(metadata: Mapping[str, str], key: str, allowed: tuple[str, ...])
     if value not in allowed:
         raise DomainError(
             Reason.INVALID_METADATA,
-            f"metadata {key} is {value!r}, allowed: {', '.join(allowed)}",
+            f"metadata {key} is {value[:_LONGEST_VALUE]!r}, allowed: {', '.join(allowed)}",
             field=f"metadata.{key}",
-            got=value,
+            got=value[:_LONGEST_VALUE],
             limit=", ".join(allowed),
         )
     return value

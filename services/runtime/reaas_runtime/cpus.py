@@ -15,22 +15,22 @@ def available_cpus(root: Path = Path("/")) -> int:
     subtree, so the smallest one on the way from the process's cgroup to the top counts.
     """
     granted = float(len(os.sched_getaffinity(0)))
-    for directory in _cgroup_directories(root):
+    for directory in cgroup_directories(root, "cpu"):
         quota = _quota_v2(directory) or _quota_v1(directory)
         if quota is not None:
             granted = min(granted, quota)
     return max(1, math.floor(granted))
 
 
-def _cgroup_directories(root: Path) -> Iterator[Path]:
-    """Directories of the process's CPU cgroup and of all its parents, v2 and v1."""
+def cgroup_directories(root: Path, controller: str) -> Iterator[Path]:
+    """Directories of the process's cgroup for `controller` and of all its parents, v2 and v1."""
     mount = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in read_text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             mounts = [mount, mount / "unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [mount / controllers, mount / "cpu"]
+        elif controller in controllers.split(","):
+            mounts = [mount / controllers, mount / controller]
         else:
             continue
         relative = PurePosixPath(path.lstrip("/"))
@@ -39,21 +39,22 @@ def _cgroup_directories(root: Path) -> Iterator[Path]:
 
 
 def _quota_v2(directory: Path) -> float | None:
-    fields = _read(directory / "cpu.max").split()
+    fields = read_text(directory / "cpu.max").split()
     if len(fields) != 2 or fields[0] == "max":
         return None
     return float(fields[0]) / float(fields[1])
 
 
 def _quota_v1(directory: Path) -> float | None:
-    quota = _read(directory / "cpu.cfs_quota_us").strip()
-    period = _read(directory / "cpu.cfs_period_us").strip()
+    quota = read_text(directory / "cpu.cfs_quota_us").strip()
+    period = read_text(directory / "cpu.cfs_period_us").strip()
     if not quota or not period or int(quota) <= 0:
         return None
     return float(quota) / float(period)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file; empty where it cannot be read."""
     try:
         return path.read_text()
     except OSError:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+# A status travels in HTTP/2 headers, which clients cap at 8 KiB, and its texts more than once. What
+# the caller sent, and is quoted, may be longer.
+_LONGEST_MESSAGE = 500
+_LONGEST_VALUE = 200
+
 
 class Reason(StrEnum):
     """Stable names of refusals; clients switch on them (`ErrorInfo.reason`)."""
@@ -41,9 +46,12 @@ class Reason(StrEnum):
     STORAGE_FULL = "STORAGE_FULL"
     QUEUE_FULL = "QUEUE_FULL"
     QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
     NOT_READY = "NOT_READY"
     DRAINING = "DRAINING"
     DEADLINE_TOO_SHORT = "DEADLINE_TOO_SHORT"
+    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
+    UNKNOWN_METHOD = "UNKNOWN_METHOD"
     INTERNAL = "INTERNAL"
 
 
@@ -51,7 +59,8 @@ class DomainError(Exception):
     """A refusal that the caller is told about.
 
     `message` is one sentence for people that names the field, the value got and the limit; `field`,
-    `got` and `limit` say the same for programs. `retry_after_s` is set where waiting helps.
+    `got` and `limit` say the same for programs. All are cut to what a status, and a line of the
+    log, can take. `retry_after_s` is set where waiting helps.
     """
 
     def __init__(
@@ -64,14 +73,23 @@ class DomainError(Exception):
         limit: object = "",
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(message)
+        self.message = shortened(message, _LONGEST_MESSAGE)
+        super().__init__(self.message)
         self.reason = reason
-        self.message = message
-        self.field = field
-        self.got = str(got)
-        self.limit = str(limit)
+        self.field = shortened(field, _LONGEST_VALUE)
+        self.got = shortened(str(got), _LONGEST_VALUE)
+        self.limit = shortened(str(limit), _LONGEST_VALUE)
         self.retry_after_s = retry_after_s
 
 
 class ConfigurationError(Exception):
     """The service cannot start as configured; the message tells the operator what to change."""
+
+
+def shortened(text: str, most: int) -> str:
+    """`text`, cut so that it takes at most `most` bytes as UTF-8."""
+    # A character takes a byte at least: never encode what is far too long.
+    raw = text[: most + 1].encode(errors="replace")
+    if len(raw) <= most:
+        return text
+    return raw[: most - 3].decode(errors="ignore") + "..."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from reaas.v1 import tensor_pb2
 from reaas_runtime.errors import DomainError, Reason
 from reaas_runtime.manifest import InputSpec
 
+# No tensor of the contract has more than 4; a shape beyond that is not even quoted.
+_MOST_DIMENSIONS = 8
 _NUMPY: dict[int, np.dtype[Any]] = {
     tensor_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
     tensor_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
@@ -28,9 +30,7 @@ def check_inputs(tensor: tensor_pb2.Tensor, spec: InputSpec, max_inputs: int) ->
     INVALID_DTYPE, INVALID_SHAPE, EMPTY_BATCH, BATCH_TOO_LARGE, INVALID_DATA_LENGTH.
     """
     _check_dtype(tensor, spec)
-    shape = tuple(tensor.shape)
-    if len(shape) != 4:
-        raise _invalid_shape(shape, "[n, height, width, channels]")
+    shape = shape_of(tensor, "inputs", (4,), "[n, height, width, channels]")
     if shape[0] == 0:
         raise DomainError(
             Reason.EMPTY_BATCH,
@@ -50,6 +50,28 @@ def check_inputs(tensor: tensor_pb2.Tensor, spec: InputSpec, max_inputs: int) ->
         )
     check_length(tensor, "inputs")
     return shape[0]
+
+
+def shape_of(
+    tensor: tensor_pb2.Tensor, field: str, dimensions: Collection[int], wanted: str
+) -> tuple[int, ...]:
+    """The shape, if it has one of these numbers of dimensions: counted before it is looked at.
+
+    Raises DomainError INVALID_SHAPE.
+    """
+    count = len(tensor.shape)
+    if count > _MOST_DIMENSIONS:
+        raise DomainError(
+            Reason.INVALID_SHAPE,
+            f"{field}.shape has {count} dimensions, allowed: {wanted}",
+            field=f"{field}.shape",
+            got=f"{count} dimensions",
+            limit=wanted,
+        )
+    shape = tuple(tensor.shape)
+    if count not in dimensions:
+        raise _invalid_shape(shape, wanted, field)
+    return shape
 
 
 def decode_inputs(
@@ -77,13 +99,15 @@ def check_length(tensor: tensor_pb2.Tensor, field: str) -> None:
     dtype = _NUMPY.get(tensor.dtype)
     if dtype is None:
         raise _invalid_dtype(tensor.dtype, field, _NUMPY)
-    if any(size < 1 for size in tensor.shape):
-        raise _invalid_shape(tuple(tensor.shape), "sizes of at least 1", field)
-    expected = math.prod(tensor.shape) * dtype.itemsize
+    few = range(_MOST_DIMENSIONS + 1)
+    shape = shape_of(tensor, field, few, f"at most {_MOST_DIMENSIONS} dimensions")
+    if any(size < 1 for size in shape):
+        raise _invalid_shape(shape, "sizes of at least 1", field)
+    expected = math.prod(shape) * dtype.itemsize
     if len(tensor.data) != expected:
         raise DomainError(
             Reason.INVALID_DATA_LENGTH,
-            f"{field}.data has {len(tensor.data)} bytes, shape {list(tensor.shape)} of "
+            f"{field}.data has {len(tensor.data)} bytes, shape {list(shape)} of "
             f"{_name(tensor.dtype)} takes {expected}",
             field=f"{field}.data",
             got=len(tensor.data),

@@ -1,120 +1,198 @@
-"""Around every call: identity, deadline, exact byte counts, metering, error mapping, one log line.
+"""Around every call: identity before a byte of the message is read, room for it, exact counts.
 
-Handlers are rewrapped without (de)serializers, so that this module sees the raw bytes: what is
-metered is what was on the wire, and a message that cannot be decoded is a typed error.
+Handlers are rewrapped as such that read by themselves, without (de)serializers: this module decides
+when a message is read and sees its raw bytes. What is metered is what was on the wire, and a
+message that cannot be decoded is a typed error.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
-import structlog
 from google.protobuf.message import DecodeError, Message
 
-from reaas_runtime.call import PHASES, SCHEMES, Call, enter_call, read_choice, read_draws
+from reaas_runtime.accounting import Accounting, Context
+from reaas_runtime.call import (
+    AUTHORIZATION,
+    PHASES,
+    SCHEMES,
+    Call,
+    read_choice,
+    read_draws,
+    read_metadata,
+)
 from reaas_runtime.errors import DomainError, Reason
-from reaas_runtime.identity import ApiKeys
+from reaas_runtime.identity import ANONYMOUS, ApiKeys
+from reaas_runtime.inbox import Inbox
 from reaas_runtime.metering import FRAME_BYTES, Meter, RpcName
+from reaas_runtime.open_services import OPEN_SERVICES, OpenServices
+from reaas_runtime.pace import CallLimiter
+from reaas_runtime.peers import peer_host
 from reaas_runtime.quota import Quotas, parse_limits
 from reaas_runtime.settings import ServerSettings
-from reaas_runtime.status import abort, code_of
+from reaas_runtime.wire import check_wire
 
-# Answered from state for balancers and tools: no key, no metering.
-OPEN_SERVICES = frozenset(
-    {
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1.ServerReflection",
-        "grpc.reflection.v1alpha.ServerReflection",
-    }
-)
-
-_log = structlog.get_logger("reaas.calls")
-Context = grpc.aio.ServicerContext[Any, Any]
 # grpc's own type is generic for type checkers only.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+# A message that has not come for so long has lost its room to those that wait.
+_PATIENCE_S = 2.0
+# Of one call, or of one message: the name of its message's class is that of its method.
+_KINDS = {
+    (False, False): "unary",
+    (False, True): "server_streaming",
+    (True, True): "bidi_streaming",
+}
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of the product's own services."""
+    """Wraps every handler: the product's own services, and those that are open to all."""
 
-    def __init__(self, keys: ApiKeys, meter: Meter, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        keys: ApiKeys,
+        meter: Meter,
+        settings: ServerSettings,
+        admit_peer: Callable[[Context], None],
+    ) -> None:
         self.keys = keys
         self.draining = False
-        self._meter = meter
         self._settings = settings
         self.quotas = Quotas(parse_limits(settings.default_limits, "default_limits"))
-        self._held_bytes = 0
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._inbox = Inbox(settings.max_pending_bytes, settings.max_request_bytes, _PATIENCE_S)
+        self.limiter = CallLimiter(settings.max_calls_per_s, settings.max_refusals_per_s)
+        self._accounts = Accounting(meter, self._inbox, self.limiter)
+        self.open_services = OpenServices(settings.max_request_bytes)
+        self._admit_peer = admit_peer
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Replace the handler by one on raw bytes."""
+        """Replace the handler by one that reads when there is room; refuse who has no key."""
         handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
         _, service, method = str(handler_call_details.method).split("/", 2)
-        if handler is None or service in OPEN_SERVICES:
-            return handler
+        if service in OPEN_SERVICES:
+            return self.open_services.wrap(handler)
+        rpc = RpcName(
+            _KINDS[handler.request_streaming, handler.response_streaming], service, method
+        )
+        call = Call(client_id="", scheme=SCHEMES[0], phase=PHASES[0], quotas=self.quotas)
+        try:
+            self._identify(call, handler_call_details)
+        except DomainError as error:
+            return self._refusal(rpc, call, error)
         if handler.unary_unary is not None:
-            return self._unary(handler, RpcName("unary", service, method))
+            return self._unary(handler, rpc, call)
         if handler.unary_stream is not None:
-            return self._server_stream(handler, RpcName("server_streaming", service, method))
-        if handler.stream_stream is not None:
-            return self._stream(handler, RpcName("bidi_streaming", service, method))
-        raise NotImplementedError(f"{service}/{method}: no metering for this kind of method")
+            return self._server_stream(handler, rpc, call)
+        return self._stream(handler, rpc, call)
 
     async def wait_idle(self) -> None:
         """Return when no call is in flight."""
-        await self._idle.wait()
+        await self._accounts.wait_idle()
 
-    def _unary(self, handler: Handler, rpc: RpcName) -> Handler:
-        answer = cast(Callable[..., Awaitable[Message]], handler.unary_unary)
+    def _identify(self, call: Call, details: grpc.HandlerCallDetails) -> None:
+        metadata = read_metadata(details.invocation_metadata or ())
+        call.client_id = self.keys.authenticate(metadata.get(AUTHORIZATION))
+        call.roles = self.keys.roles_of(call.client_id)
+        call.scheme = read_choice(metadata, "x-reaas-scheme", SCHEMES)
+        call.phase = read_choice(metadata, "x-reaas-phase", PHASES)
+        call.draws = read_draws(metadata)
 
-        async def behaviour(raw: bytes, context: Context) -> bytes:
-            async with self._accounted(rpc, context) as call:
-                self._begin_message(call, context, len(raw))
-                reply = await answer(_decode(handler, raw), context)
-                return self._settle(call, reply)
+    def _refusal(self, rpc: RpcName, call: Call, error: DomainError) -> Handler:
+        """Answers `error` and reads nothing."""
+
+        async def behaviour(requests: Any, context: Context) -> NoReturn:
+            async with self._accounts.of(rpc, call, context):
+                self._pace(call, context)
+                raise error
             raise AssertionError("unreachable")  # pragma: no cover
 
-        return grpc.unary_unary_rpc_method_handler(behaviour)
+        return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _server_stream(self, handler: Handler, rpc: RpcName) -> Handler:
+    def _unary(self, handler: Handler, rpc: RpcName, call: Call) -> Handler:
+        answer = cast(Callable[..., Awaitable[Message]], handler.unary_unary)
+
+        async def behaviour(requests: Any, context: Context) -> bytes:
+            async with self._accounts.of(rpc, call, context):
+                # No name for the message here: this frame outlives the call, see status.forget.
+                reply = await answer(await self._only(handler, call, context), context)
+                return self._accounts.settle(call, reply)
+            raise AssertionError("unreachable")  # pragma: no cover
+
+        return grpc.stream_unary_rpc_method_handler(behaviour)
+
+    def _server_stream(self, handler: Handler, rpc: RpcName, call: Call) -> Handler:
         """One request, many replies: a look at something, never a query."""
         answer = cast(Callable[..., AsyncIterator[Message]], handler.unary_stream)
 
-        async def behaviour(raw: bytes, context: Context) -> AsyncIterator[bytes]:
-            async with self._accounted(rpc, context) as call:
-                self._begin_message(call, context, len(raw))
-                call.totals["request_bytes"] += len(raw) + FRAME_BYTES
-                async for reply in answer(_decode(handler, raw), context):
-                    yield _serialise(call, reply)
-
-        return grpc.unary_stream_rpc_method_handler(behaviour)
-
-    def _stream(self, handler: Handler, rpc: RpcName) -> Handler:
-        answer = cast(Callable[..., AsyncIterator[Message]], handler.stream_stream)
-
-        async def behaviour(raws: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-            async with self._accounted(rpc, context) as call:
-
-                async def requests() -> AsyncIterator[Message]:
-                    async for raw in raws:
-                        self._begin_message(call, context, len(raw))
-                        yield _decode(handler, raw)
-
-                async for reply in answer(requests(), context):
-                    yield self._settle(call, reply)
+        async def behaviour(requests: Any, context: Context) -> AsyncIterator[bytes]:
+            async with self._accounts.of(rpc, call, context):
+                replies = answer(await self._only(handler, call, context), context)
+                call.totals["request_bytes"] += call.held_bytes + FRAME_BYTES
+                async for reply in replies:
+                    yield self._accounts.serialise(call, reply)
 
         return grpc.stream_stream_rpc_method_handler(behaviour)
+
+    def _stream(self, handler: Handler, rpc: RpcName, call: Call) -> Handler:
+        answer = cast(Callable[..., AsyncIterator[Message]], handler.stream_stream)
+
+        async def behaviour(requests: Any, context: Context) -> AsyncIterator[bytes]:
+            async with self._accounts.of(rpc, call, context):
+                self._pace(call, context)
+                self._admit_peer(context)
+
+                async def messages() -> AsyncIterator[Message]:
+                    within = context.time_remaining()
+                    while request := await self._next(handler, call, context, within):
+                        yield request[0]
+
+                async for reply in answer(messages(), context):
+                    yield self._accounts.settle(call, reply)
+
+        return grpc.stream_stream_rpc_method_handler(behaviour)
+
+    def _pace(self, call: Call, context: Context) -> None:
+        """Count the call for its key, or for where it comes from. Raises TOO_MANY_CALLS."""
+        known = call.client_id not in ("", ANONYMOUS)
+        call.caller = f"key {call.client_id}" if known else f"peer {peer_host(context.peer())}"
+        self.limiter.enter(call.caller)
+
+    def _check_key(self, call: Call, context: Context) -> None:
+        """A stream ends with its key. Raises DomainError UNAUTHENTICATED."""
+        metadata = read_metadata(context.invocation_metadata() or ())
+        call.client_id = self.keys.authenticate(metadata.get(AUTHORIZATION))
+        call.roles = self.keys.roles_of(call.client_id)
+
+    async def _only(self, handler: Handler, call: Call, context: Context) -> Message:
+        """The message of a call that has one. Raises DomainError."""
+        self._pace(call, context)
+        self._admit_peer(context)
+        remaining = context.time_remaining()
+        within = self._settings.default_deadline_s if remaining is None else remaining
+        request = await self._next(handler, call, context, within)
+        if request is None:
+            raise DomainError(
+                Reason.UNDECODABLE_MESSAGE, "the call ended without a message", field="message"
+            )
+        return request[0]
+
+    async def _next(
+        self, handler: Handler, call: Call, context: Context, within: float | None
+    ) -> tuple[Message] | None:
+        """Read, account for and decode a message; None at the end of the client's messages."""
+        raw = await self._inbox.read(call.client_id, context.read, within)
+        if raw is grpc.aio.EOF:
+            return None
+        self._begin_message(call, context, len(raw))
+        return (decode(handler, raw),)
 
     def _begin_message(self, call: Call, context: Context, size: int) -> None:
         """Give the message its deadline: the client's, else the service's default from now on."""
@@ -122,105 +200,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise DomainError(
                 Reason.DRAINING, "the service is shutting down: ask again", retry_after_s=1.0
             )
-        self._hold(call, size)
+        call.messages += 1
+        if call.messages > 1:
+            self.limiter.enter(call.caller)
+            self._check_key(call, context)
+        self._accounts.hold(call, size)
         remaining = context.time_remaining()
         seconds = self._settings.default_deadline_s if remaining is None else remaining
         call.deadline = time.monotonic() + seconds
         call.cost = None
 
-    def _hold(self, call: Call, size: int) -> None:
-        """Replace what `call` holds in memory by `size` bytes. Raises DomainError QUEUE_FULL."""
-        held = self._held_bytes - call.held_bytes + size
-        if size and held > self._settings.max_pending_bytes:
-            raise DomainError(
-                Reason.QUEUE_FULL,
-                f"messages of {held - size} bytes are waiting; with this one of {size} it would be "
-                f"more than {self._settings.max_pending_bytes}",
-                got=held,
-                limit=self._settings.max_pending_bytes,
-                retry_after_s=1.0,
-            )
-        self._held_bytes, call.held_bytes = held, size
 
-    def _settle(self, call: Call, reply: Message) -> bytes:
-        """Serialize the reply and count what the message cost, just before it leaves."""
-        raw, received = _serialise(call, reply), call.held_bytes
-        if call.cost is not None:
-            self._meter.charge(
-                call.client_id,
-                call.scheme,
-                call.phase,
-                call.cost,
-                received,
-                len(raw),
-                call.draws,
-            )
-            call.totals["queries"] += call.cost.queries
-        call.totals["request_bytes"] += received + FRAME_BYTES
-        return raw
-
-    @asynccontextmanager
-    async def _accounted(self, rpc: RpcName, context: Context) -> AsyncIterator[Call]:
-        """Identify the caller, map errors to statuses, count and log the outcome."""
-        begun = time.monotonic()
-        call = Call(client_id="", scheme=SCHEMES[0], phase=PHASES[0])
-        code = grpc.StatusCode.OK
-        self._enter(rpc)
-        try:
-            self._identify(call, context)
-            enter_call(call)
-            yield call
-        except DomainError as error:
-            code, call.why = code_of(error), error.message
-            self._meter.refused(error.reason)
-            await abort(context, error)
-        except (asyncio.CancelledError, GeneratorExit):
-            code = _why_cancelled(context)
-            raise
-        except Exception:
-            code = grpc.StatusCode.INTERNAL
-            _log.exception("call failed", method=rpc.method, client=call.client_id)
-            await abort(context, DomainError(Reason.INTERNAL, "internal error of the service"))
-        finally:
-            self._leave(rpc, call, code, time.monotonic() - begun)
-
-    def _identify(self, call: Call, context: Context) -> None:
-        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-        call.client_id = self.keys.authenticate(metadata.get("authorization"))
-        call.roles = self.keys.roles_of(call.client_id)
-        call.scheme = read_choice(metadata, "x-reaas-scheme", SCHEMES)
-        call.phase = read_choice(metadata, "x-reaas-phase", PHASES)
-        call.draws = read_draws(metadata)
-        call.quotas = self.quotas
-
-    def _enter(self, rpc: RpcName) -> None:
-        self._in_flight += 1
-        self._idle.clear()
-        self._meter.started(rpc)
-
-    def _leave(self, rpc: RpcName, call: Call, code: grpc.StatusCode, seconds: float) -> None:
-        self._hold(call, 0)
-        self._in_flight -= 1
-        if self._in_flight == 0:
-            self._idle.set()
-        self._meter.handled(rpc, code.name, seconds)
-        _log.info(
-            "call",
-            client=call.client_id,
-            method=rpc.method,
-            api=call.cost.api if call.cost else None,
-            model=call.cost.model if call.cost else None,
-            scheme=call.scheme,
-            phase=call.phase,
-            code=code.name,
-            why=call.why,
-            ms=round(1000 * seconds, 3),
-            **call.totals,
-        )
-
-
-def _decode(handler: Handler, raw: bytes) -> Message:
+def decode(handler: Handler, raw: bytes) -> Message:
+    """`raw` as the message of the method. Raises DomainError UNDECODABLE_MESSAGE."""
+    # Generated code registers the class method `FromString` of the request's class.
     deserialize = cast(Callable[[bytes], Message], handler.request_deserializer)
+    kind: type[Message] = deserialize.__self__  # type: ignore[attr-defined]
+    check_wire(raw, kind.DESCRIPTOR)
     try:
         return deserialize(raw)
     except DecodeError as error:
@@ -230,15 +226,3 @@ def _decode(handler: Handler, raw: bytes) -> Message:
             field="message",
             got=f"{len(raw)} bytes",
         ) from error
-
-
-def _serialise(call: Call, reply: Message) -> bytes:
-    raw = reply.SerializeToString()
-    call.totals["response_bytes"] += len(raw) + FRAME_BYTES
-    return raw
-
-
-def _why_cancelled(context: Context) -> grpc.StatusCode:
-    remaining = context.time_remaining()
-    late = remaining is not None and remaining <= 0
-    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED

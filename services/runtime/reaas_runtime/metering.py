@@ -123,6 +123,11 @@ class Meter:
         self._pending_limit = Gauge(
             "reaas_pending_inputs_limit", "Most inputs waiting or in work.", registry=registry
         )
+        self._keys_stale = Gauge(
+            "reaas_keys_stale_seconds",
+            "Time since the key file was last taken over whole; 0: at the last look.",
+            registry=registry,
+        )
         self._engine = Gauge(
             "reaas_engine_info",
             "What computes.",
@@ -210,6 +215,10 @@ class Meter:
     def watch_quotas(self, used: Callable[[str], float | None]) -> None:
         """Read what share of its quota each client has used at every scrape; None: it has none."""
         self.registry.register(_QuotaCollector(self._metered_clients, used))
+
+    def watch_keys(self, stale_seconds: Callable[[], float]) -> None:
+        """Read at every scrape how long the key file has not been understood as a whole."""
+        self._keys_stale.set_function(stale_seconds)
 
     def show_engine(self, engine: str, version: str, provider: str, threads: int) -> None:
         """Expose what computes, and on how many workers."""

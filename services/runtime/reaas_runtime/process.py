@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,13 +17,16 @@ from pydantic_settings import CliApp
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from reaas_runtime.errors import ConfigurationError
-from reaas_runtime.logs import configure_logs
+from reaas_runtime.logs import configure_logs, watch_loop
 from reaas_runtime.metering import Meter
 from reaas_runtime.server import Register, start_server
 from reaas_runtime.servicer import Servicer
 from reaas_runtime.settings import ServerSettings
 
 Settings = TypeVar("Settings", bound=ServerSettings)
+# After the grace, for closing ports and files.
+_CLEANUP_S = 2.0
+
 _log = structlog.get_logger("reaas.server")
 
 
@@ -34,6 +38,7 @@ def run_service(
 ) -> int:
     """Run a service until it is told to stop; returns the exit status.
 
+    Status 1: a part of it ended unasked (see `supervision`), and it has to be started again.
     SIGTERM drains, SIGINT (Ctrl-C) stops without waiting for balancers, a second signal of either
     kind ends the process at once. A wrong setting is one readable line and status 2.
     """
@@ -44,7 +49,7 @@ def run_service(
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         # The worker pool is the parallelism: BLAS would start a thread for every core of the host.
         with threadpool_limits(limits=1, user_api="blas"):
-            asyncio.run(_serve(settings, servicer, register))
+            return asyncio.run(_serve(settings, servicer, register))
     except ValidationError as error:
         for fault in error.errors():
             where = ".".join(map(str, fault["loc"])) or "settings"
@@ -53,14 +58,16 @@ def run_service(
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 async def _serve(
     settings: ServerSettings,
     servicer: Callable[[Any, Meter], Servicer],
     register: Register,
-) -> None:
+) -> int:
+    """Serve until a signal comes (0), or until a part of the service is lost (1)."""
+    # C-core writes a line for whatever a peer does wrong; an operator may ask for them.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
 
     def on_signal(number: signal.Signals) -> None:
@@ -69,8 +76,32 @@ async def _serve(
             os._exit(128 + number)
         stop.set_result(number)
 
+    watch_loop(asyncio.get_running_loop())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     running = await start_server(settings, servicer, register)
-    received = await stop
-    await running.drain(0.0 if received is signal.SIGINT else None)
+    lost = asyncio.create_task(running.background.lost())
+    ends: set[asyncio.Future[Any]] = {stop, lost}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if not stop.done():
+        _log.critical("ending: a part of the service is lost", part=lost.result().name)
+        _end_within(settings.grace_seconds, status=1)
+        await running.fail()
+        return 1
+    lost.cancel()
+    waiting = 0.0 if stop.result() is signal.SIGINT else settings.drain_seconds
+    _end_within(waiting + settings.grace_seconds + _CLEANUP_S, status=0)
+    await running.drain(waiting)
+    return 0
+
+
+def _end_within(seconds: float, status: int) -> None:
+    """End the process then, whatever a thread hangs in: a stopped volume must not keep it."""
+
+    def end() -> None:
+        _log.error("ending at once: work did not end in time", seconds=seconds)
+        os._exit(status)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
 
 from reaas_runtime.errors import ConfigurationError, DomainError, Reason
 
@@ -24,11 +23,33 @@ def parse_limits(texts: Iterable[str], where: str) -> Allowance:
     for text in texts:
         try:
             limits.append(parse(text))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
+            shown = text if len(text) <= 40 else text[:37] + "..."
             raise ConfigurationError(
-                f"{where}: limit {text!r} is not of the form '100/second' or '1000000/day'"
+                f"{where}: limit {shown!r} is not of the form '100/second' or '1000000/day'"
             ) from error
     return tuple(limits)
+
+
+@dataclass
+class _Window:
+    """A fixed window of one limit of one client, in `time.monotonic()` seconds."""
+
+    end: float
+    used: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one message was let in with, to be given back where it is refused."""
+
+    queries: int
+    windows: tuple[_Window, ...]
+
+    def give_back(self) -> None:
+        """The message was not answered because of what it is. Windows that ended do not matter."""
+        for window in self.windows:
+            window.used -= self.queries
 
 
 class Quotas:
@@ -40,44 +61,53 @@ class Quotas:
     def __init__(self, default: Allowance = ()) -> None:
         self._default = default
         self._own: Mapping[str, Allowance] = {}
-        self._counts = FixedWindowRateLimiter(MemoryStorage())
+        self._windows: dict[tuple[str, RateLimitItem], _Window] = {}
 
     def allow(self, own: Mapping[str, Allowance]) -> None:
         """Take over the limits of the clients that have limits of their own."""
         self._own = own
 
-    def take(self, client: str, queries: int) -> None:
+    def take(self, client: str, queries: int) -> Taken:
         """Count the queries of a message that is about to be answered, all of them or none.
 
         Raises DomainError QUOTA_EXCEEDED that says when the window ends.
         """
         limits = self._own.get(client, self._default)
-        for limit in limits:
-            if not self._counts.test(limit, client, cost=queries):
-                raise self._exceeded(client, limit, queries)
-        for limit in limits:
-            self._counts.hit(limit, client, cost=queries)
+        windows = [self._window(client, limit) for limit in limits]
+        for limit, window in zip(limits, windows, strict=True):
+            if window.used + queries > limit.amount:
+                raise _exceeded(client, limit, window, queries)
+        for window in windows:
+            window.used += queries
+        return Taken(queries, tuple(windows))
 
     def used(self, client: str) -> float | None:
         """Share of the client's fullest quota that is used, in [0, 1]; None: it has no quota."""
         shares = [
-            1 - self._counts.get_window_stats(limit, client).remaining / limit.amount
+            self._window(client, limit).used / limit.amount if limit.amount > 0 else 1.0
             for limit in self._own.get(client, self._default)
             if limit.get_expiry() >= QUOTA_WINDOW_S
         ]
         return max(shares, default=None)
 
-    def _exceeded(self, client: str, limit: RateLimitItem, queries: int) -> DomainError:
-        window = self._counts.get_window_stats(limit, client)
-        left = f"{window.remaining} of {limit.amount} queries in {limit.get_expiry()} s are left"
-        message = f"client {client!r}: {left}, the message has {queries}"
-        wait: float | None = max(1.0, math.ceil(window.reset_time - time.time()))
-        if queries > limit.amount:
-            message, wait = f"{message}: send smaller batches", None
-        return DomainError(
-            Reason.QUOTA_EXCEEDED,
-            message,
-            got=queries,
-            limit=window.remaining,
-            retry_after_s=wait,
-        )
+    def _window(self, client: str, limit: RateLimitItem) -> _Window:
+        """The window that is open now. The clock cannot be set: a window lasts what it says."""
+        now = time.monotonic()
+        window = self._windows.get((client, limit))
+        if window is None or now >= window.end:
+            window = self._windows[client, limit] = _Window(now + limit.get_expiry())
+        return window
+
+
+def _exceeded(client: str, limit: RateLimitItem, window: _Window, queries: int) -> DomainError:
+    remaining = max(0, limit.amount - window.used)
+    left = f"{remaining} of {limit.amount} queries in {limit.get_expiry()} s are left"
+    message = f"client {client!r}: {left}, the message has {queries}"
+    wait: float | None = max(1.0, math.ceil(window.end - time.monotonic()))
+    if limit.amount == 0:
+        message, wait = f"{message}: this client may not ask", None
+    elif queries > limit.amount:
+        message, wait = f"{message}: send smaller batches", None
+    return DomainError(
+        Reason.QUOTA_EXCEEDED, message, got=queries, limit=remaining, retry_after_s=wait
+    )

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeVar
-from wsgiref.simple_server import WSGIServer
 
 import grpc
 import structlog
 from grpc_health.v1 import health
-from grpc_reflection.v1alpha import reflection
-from prometheus_client import start_http_server
 
+from reaas_runtime.connections import Connections, most_connections
 from reaas_runtime.errors import ConfigurationError
 from reaas_runtime.facts import show_facts
 from reaas_runtime.health import Health
 from reaas_runtime.identity import ApiKeys
 from reaas_runtime.interceptor import CallInterceptor
+from reaas_runtime.key_watch import KeyWatch
+from reaas_runtime.listener import channel_options, join, listen, make_server
 from reaas_runtime.metering import Meter
+from reaas_runtime.metrics_server import MetricsServer
+from reaas_runtime.reflection import add_reflection
 from reaas_runtime.servicer import Servicer
 from reaas_runtime.settings import ServerSettings
+from reaas_runtime.supervision import Background
+from reaas_runtime.tls import Certificates, ClientCertificates
 
 S = TypeVar("S", bound=Servicer)
 Register = Callable[[Any, grpc.aio.Server], None]
-# A call may outlive its connection's age by this much: longer than any sensible deadline.
-_CONNECTION_GRACE_S = 3600
+
+# How long one wait for the server's end takes; the end itself is noticed at once.
+_LOOK_S = 60.0
 
 # Handlers are done before their replies are on the wire.
 _FLUSH_S = 1.0
@@ -40,49 +46,55 @@ class RunningServer(Generic[S]):
         self.settings = settings
         self.servicer = servicer
         self.meter = meter
+        self.background = servicer.background = Background()
         self.port = 0
         self.metrics_port = 0
-        self._interceptor = CallInterceptor(keys, meter, settings)
+        self._certificates = Certificates(settings) if settings.tls else None
+        self._client_certificates = ClientCertificates(settings)
+        self._connections: Connections | None = None
+        self._interceptor = CallInterceptor(keys, meter, settings, self._admit_peer)
         self._take_keys(keys)
         meter.watch_quotas(self._interceptor.quotas.used)
-        self._server = grpc.aio.server(
-            interceptors=[self._interceptor], options=channel_options(settings)
+        settings = settings.model_copy(
+            update={"max_connections": most_connections(settings.max_connections)}
         )
+        self._server = make_server(channel_options(settings), [self._interceptor])
         self.health = Health(servicer.descriptor.full_name, settings)
-        self._metrics: WSGIServer | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._metrics: MetricsServer | None = None
+        self._key_watch: KeyWatch | None = None
+        self._serving = False
 
     @property
     def address(self) -> str:
         """host:port that clients connect to."""
-        return f"{self.settings.host}:{self.port}"
+        return join(self.settings.host, self.port)
 
     async def start(self, register: Register) -> None:
         """Listen as NOT_SERVING and begin to load models; SERVING when the first one is warm."""
         name = self.servicer.descriptor.full_name
         register(self.servicer, self._server)
         self.health.add_to(self._server)
-        reflection.enable_server_reflection(
-            (name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-        )
+        if self.settings.reflection:
+            add_reflection((name, health.SERVICE_NAME), self._server)
         await self.health.start()
-        self.port = self._bind()
-        show_facts(self.meter, name, self.settings)
-        self._metrics, _ = self._start_metrics()
-        self.metrics_port = self._metrics.server_port
+        credentials = None if self._certificates is None else self._certificates.credentials()
+        self.port = listen(self._server, self.settings.host, self.settings.port, credentials)
+        show_facts(self.meter, name, self._certificates)
+        self._start_metrics()
         await self.servicer.start()
         await self._server.start()
-        self._watcher = asyncio.create_task(self._watch_models())
+        self._watch()
         _log.info("listening", service=name, address=self.address, metrics_port=self.metrics_port)
 
     async def wait_ready(self) -> None:
-        """Return when the service can answer."""
-        while not self.servicer.usable:
+        """Return when the service can answer, and says so."""
+        while not self._serving:
             await asyncio.sleep(0.01)
 
     async def drain(self, drain_seconds: float | None = None) -> None:
         """NOT_SERVING; serve on a while; end calls within the grace; free the models."""
         seconds = self.settings.drain_seconds if drain_seconds is None else drain_seconds
+        self.background.closing()
         _log.info("draining", drain_seconds=seconds, grace_seconds=self.settings.grace_seconds)
         await self.health.drain()
         await asyncio.sleep(seconds)
@@ -101,56 +113,89 @@ class RunningServer(Generic[S]):
 
     async def close(self) -> None:
         """Cut off what still runs, then free ports, workers and models."""
+        self.background.closing()
         await self._server.stop(None)
+        if self._key_watch is not None:
+            self._key_watch.close()
+        await self.background.close()
         await self.health.close()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait({self._watcher})
+        if self._connections is not None:
+            self._connections.close()
         if self._metrics is not None:
-            await asyncio.to_thread(self._metrics.shutdown)
-            self._metrics.server_close()
+            await asyncio.to_thread(self._metrics.close)
         self.servicer.close()
 
+    async def fail(self) -> None:
+        """Say NOT_SERVING at once, after a part of the service was lost; then cut off the rest."""
+        await self.health.drain()
+        await self.close()
+
+    def _watch(self) -> None:
+        """Look after everything that must not end by itself."""
+        ports = frozenset({self.port, self.health.port} - {0})
+        self._connections = Connections(ports, self.settings.max_connections_per_peer)
+        self._interceptor.open_services.connections = self._connections
+        self.background.start_thread("watcher of connections", self._connections.run)
+        self.background.start("gRPC server", self._watch_server())
+        self.background.start("port of the probes", self.health.wait_for_termination())
+        self.background.start("watcher of models", self._watch_models())
+        if self.settings.api_keys_file is not None:
+            self._key_watch = self._watch_keys(self.settings.api_keys_file)
+
+    def _admit_peer(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Let in the peer of a call with a key. Raises DomainError for its certificate."""
+        self._client_certificates.admit(context)
+        if self._connections is not None:
+            self._connections.trust(context.peer())
+
+    async def _watch_server(self) -> None:
+        """Return when the server has ended; raise what ended it."""
+        # With a timeout gRPC shields what it waits for: cancelling this must not disturb the stop.
+        while await self._server.wait_for_termination(_LOOK_S):
+            pass
+
     async def _watch_models(self) -> None:
-        """Look for models and keys again and again; a failure is logged and tried again."""
+        """Look for models again and again; a failure is logged and tried again."""
         while True:
             try:
                 await asyncio.to_thread(self.servicer.refresh)
             except Exception:
                 _log.exception("models could not be looked for")
-            await self.health.report(serving=self.servicer.usable)
-            await asyncio.sleep(self.settings.model_poll_s)
-            self._reload_keys()
+            usable = self.servicer.usable
+            await self.health.report(serving=usable)
+            self._serving = usable
+            await self.servicer.changed(self.settings.model_poll_s)
 
-    def _reload_keys(self) -> None:
-        """Take over the key file; a faulty one is logged, and the keys stay as they are."""
-        try:
-            self._take_keys(load_keys(self.settings))
-        except ConfigurationError as error:
-            _log.error("API keys not taken over", why=str(error))
+    def _watch_keys(self, file: Path) -> KeyWatch:
+        """Looks at the key file from now on."""
+        loop = asyncio.get_running_loop()
+
+        def take(keys: ApiKeys) -> None:
+            loop.call_soon_threadsafe(self._take_keys, keys)
+
+        watch = KeyWatch(
+            file,
+            self._interceptor.keys,
+            take,
+            poll_s=self.settings.keys_poll_s,
+            allow_anonymous=self.settings.allow_anonymous,
+        )
+        self.meter.watch_keys(watch.stale_seconds)
+        self.background.start_thread("watcher of keys", watch.run)
+        return watch
 
     def _take_keys(self, keys: ApiKeys) -> None:
         self._interceptor.keys = keys
         self._interceptor.quotas.allow(keys.limits)
         self.meter.know_clients(keys.client_ids)
 
-    def _bind(self) -> int:
-        address = f"{self.settings.host}:{self.settings.port}"
-        try:
-            if self.settings.tls:
-                return self._server.add_secure_port(address, server_credentials(self.settings))
-            return self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise ConfigurationError(f"cannot listen on {address}: is the port in use?") from error
-
-    def _start_metrics(self) -> tuple[WSGIServer, Any]:
-        host, port = self.settings.metrics_host, self.settings.metrics_port
-        try:
-            return start_http_server(port, host, self.meter.registry)
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot serve metrics on {host}:{port}: {error.strerror}"
-            ) from error
+    def _start_metrics(self) -> None:
+        settings = self.settings
+        self._metrics = MetricsServer(
+            settings.metrics_host, settings.metrics_port, self.meter.registry
+        )
+        self.metrics_port = self._metrics.port
+        self.background.start_thread("metrics endpoint", self._metrics.run)
 
 
 async def start_server(
@@ -175,32 +220,3 @@ async def start_server(
 def load_keys(settings: ServerSettings) -> ApiKeys:
     """The API keys that `settings` name. Raises ConfigurationError."""
     return ApiKeys.load(settings.api_keys_file, allow_anonymous=settings.allow_anonymous)
-
-
-def channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
-    """gRPC core options: message sizes, keepalive for long calls, connection age."""
-    return [
-        ("grpc.max_receive_message_length", settings.max_request_bytes),
-        ("grpc.max_send_message_length", settings.max_request_bytes),
-        # Two services on one port would each get half of the calls.
-        ("grpc.so_reuseport", 0),
-        ("grpc.keepalive_permit_without_calls", 1),
-        (
-            "grpc.http2.min_ping_interval_without_data_ms",
-            round(1000 * settings.min_client_ping_s),
-        ),
-        ("grpc.max_connection_age_ms", round(1000 * settings.max_connection_age_s)),
-        ("grpc.max_connection_age_grace_ms", 1000 * _CONNECTION_GRACE_S),
-    ]
-
-
-def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials:
-    """TLS credentials; with `tls_client_ca`, clients must show a certificate too."""
-    assert settings.tls_cert is not None
-    assert settings.tls_key is not None
-    try:
-        pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-        authority = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
-    except OSError as error:
-        raise ConfigurationError(f"{error.filename}: {error.strerror}") from error
-    return grpc.ssl_server_credentials([pair], authority, authority is not None)

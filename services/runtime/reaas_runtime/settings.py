@@ -46,16 +46,29 @@ class ServerSettings(BaseSettings):
     that cannot speak TLS, as those of Kubernetes. None: only the service's own port answers."""
     models_dir: Path = Path("models")
     """Model repository: <name>/<version>/{model.onnx,manifest.json}."""
+    latest_wait_s: NonNegativeFloat = 60.0
+    """Longest time that a new version waits to become the latest one until all replicas of all
+    services on this repository have it: a model of ordinary size loads in seconds."""
+    readiness_dir: Path | None = None
+    """Directory where replicas mark what they have warm. None: `.ready` in the repository."""
     model_poll_s: PositiveFloat = 5.0
-    """Seconds between looks for new models and keys. Publishing is rare and a look is cheap."""
+    """Seconds between looks for new models. Publishing is rare and a look is cheap."""
 
     api_keys_file: Path | None = None
-    """File with one 'client_id: sha256 of the API key' a line (python -m reaas_runtime.keys)."""
+    """File with one 'client_id: sha256 of the API key' a line (reaas-keys)."""
+    keys_poll_s: PositiveFloat = 1.0
+    """Seconds between looks at the key file. A key that is taken out of it is refused after two."""
     allow_anonymous: bool = False
     """Answer callers without an API key, metered as 'anonymous'. Off: queries cost money."""
     default_limits: tuple[str, ...] = ()
     """Queries that each client without limits of its own may ask of this replica, anonymous ones
     together, for example ["100/second","1000000/day"]. None by default: what is paid, is served."""
+    max_calls_per_s: PositiveFloat = 2000.0
+    """Calls (messages of streams) a second of one key, or of one address without a key: more than
+    one replica answers. Five seconds' worth may come at once."""
+    max_refusals_per_s: PositiveFloat = 50.0
+    """The same for calls that are refused for what they are: a caller that is wrong so often does
+    not look at the answers. Each takes as much of max_calls_per_s as leaves this many."""
     max_metered_clients: PositiveInt = 200
     """Clients with metrics of their own; later ones in the key file share 'other'. Each client is
     a set of time series, and Prometheus suffers from many thousands."""
@@ -67,7 +80,13 @@ class ServerSettings(BaseSettings):
     tls_key: Path | None = None
     """Private key, PEM."""
     tls_client_ca: Path | None = None
-    """Where given, only clients with a certificate of this authority are let in."""
+    """Where given, only clients with a certificate of this authority are let in. All three files
+    may be replaced while the service runs: the next handshake takes the new ones."""
+    tls_client_names: tuple[str, ...] = ()
+    """Where given, of the certificates of tls_client_ca only those with one of these names are let
+    in: common name, or a subject alternative name."""
+    tls_client_crl: Path | None = None
+    """Certificates that tls_client_ca has revoked, PEM. Read again when it changes."""
     allow_plaintext: bool = False
     """Allow plain text off loopback, for example behind a mesh that encrypts: keys travel in it."""
 
@@ -77,6 +96,24 @@ class ServerSettings(BaseSettings):
     """Most bytes of messages waiting or in work: they are in memory, whatever their inputs."""
     default_deadline_s: PositiveFloat = 60.0
     """Longest time for a query where the client sets no deadline."""
+
+    max_connections: PositiveInt = 4096
+    """Most connections: each takes memory and a descriptor. Fewer where the process may not open so
+    many files."""
+    max_connections_per_peer: PositiveInt = 256
+    """Most connections of one address (of IPv6: of one network of /64), so that no peer takes them
+    all. Set it to max_connections behind a proxy, whose address they all have."""
+    max_streams_per_connection: PositiveInt = 256
+    """Most calls at a time on one connection; clients keep what is beyond until one has ended."""
+    max_connection_idle_s: PositiveFloat = 300.0
+    """A connection without a call for so long is closed: clients open a new one in milliseconds."""
+    server_ping_s: PositiveFloat = 60.0
+    """Seconds without a sign of life until a client is asked for one."""
+    server_ping_timeout_s: PositiveFloat = 20.0
+    """Seconds until a client that does not answer is given up, with its calls."""
+    reflection: bool = True
+    """Describe the contract to tools such as grpcurl, without a key. It is public; turn it off
+    where nothing is to be answered that does not have to be."""
 
     drain_seconds: NonNegativeFloat = 5.0
     """After SIGTERM, time to go on serving as NOT_SERVING while balancers look away."""
@@ -96,6 +133,8 @@ class ServerSettings(BaseSettings):
             raise ValueError("tls, tls_cert and tls_key go together: set all three or none")
         if self.tls_client_ca is not None and not self.tls:
             raise ValueError("tls_client_ca needs tls")
+        if self.tls_client_ca is None and (self.tls_client_names or self.tls_client_crl):
+            raise ValueError("tls_client_names and tls_client_crl need tls_client_ca")
         if not (self.tls or self.allow_plaintext or is_loopback(self.host)):
             raise ValueError(
                 f"host {self.host!r} is not loopback: set tls with tls_cert and tls_key, or "
@@ -104,7 +143,7 @@ class ServerSettings(BaseSettings):
         if self.api_keys_file is None and not self.allow_anonymous:
             raise ValueError(
                 "no client could be let in: set api_keys_file "
-                "(make a key with 'python -m reaas_runtime.keys add CLIENT_ID') or allow_anonymous"
+                "(make a key with 'reaas-keys add CLIENT_ID') or allow_anonymous"
             )
         if self.max_pending_bytes < self.max_request_bytes:
             raise ValueError(
@@ -121,6 +160,11 @@ class ServiceSettings(ServerSettings):
     """Most inputs in one message: 3 MB of 32x32x3 uint8, a fraction of a second of work."""
     max_pending_inputs: PositiveInt = 4096
     """Most inputs waiting or in work; beyond, callers are told to come back later."""
+    model_load_s: PositiveFloat = 300.0
+    """Longest time for a version to load; then it counts as broken. Certified constants of the
+    largest encoders take minutes."""
+    max_model_bytes: PositiveInt = 1024 * MIB
+    """Most bytes of a model.onnx: the largest encoders that a CPU serves have a few hundred MB."""
     workers: NonNegativeInt = 0
     """Worker threads; 0: as many as the cgroup grants CPUs (not as the host has)."""
 

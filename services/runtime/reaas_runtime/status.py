@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, NoReturn
 
 import grpc
@@ -13,8 +14,6 @@ from grpc_status import rpc_status
 from reaas_runtime.errors import DomainError, Reason
 
 DOMAIN = "reaas"
-# A status travels in HTTP/2 headers, which gRPC caps at 8 KiB; what the caller sent may be longer.
-_LONGEST_TEXT = 500
 
 _Code = grpc.StatusCode
 CODES: dict[Reason, grpc.StatusCode] = {
@@ -51,9 +50,12 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.BATCH_TOO_LARGE: _Code.RESOURCE_EXHAUSTED,
     Reason.QUEUE_FULL: _Code.RESOURCE_EXHAUSTED,
     Reason.QUOTA_EXCEEDED: _Code.RESOURCE_EXHAUSTED,
+    Reason.TOO_MANY_CALLS: _Code.RESOURCE_EXHAUSTED,
     Reason.NOT_READY: _Code.UNAVAILABLE,
     Reason.DRAINING: _Code.UNAVAILABLE,
     Reason.DEADLINE_TOO_SHORT: _Code.DEADLINE_EXCEEDED,
+    Reason.MESSAGE_TOO_LARGE: _Code.RESOURCE_EXHAUSTED,
+    Reason.UNKNOWN_METHOD: _Code.UNIMPLEMENTED,
     Reason.INTERNAL: _Code.INTERNAL,
 }
 
@@ -65,7 +67,7 @@ def code_of(error: DomainError) -> grpc.StatusCode:
 
 def to_status(error: DomainError) -> status_pb2.Status:
     """`error` as google.rpc.Status: ErrorInfo always, BadRequest and RetryInfo where they apply."""
-    message = _short(error.message)
+    message = error.message
     details: list[Message] = [_error_info(error)]
     if code_of(error) is _Code.INVALID_ARGUMENT and error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
@@ -82,14 +84,29 @@ def to_status(error: DomainError) -> status_pb2.Status:
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: DomainError) -> NoReturn:
-    """End the call with the status of `error`."""
+    """End the call with the status of `error`, and let go of the message that it is about."""
+    forget(error)
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details or "", status.trailing_metadata or ())
     raise AssertionError("context.abort returned")  # pragma: no cover
 
 
+def forget(error: BaseException) -> None:
+    """Let go of what an error holds by its traceback: the frames, and in them the message.
+
+    gRPC keeps the exception that ends a call, which keeps `error` as its context, in a circle that
+    only the garbage collector breaks: after gigabytes of refused messages.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        following = seen.__cause__ or seen.__context__
+        traceback.clear_frames(seen.__traceback__)
+        seen.__traceback__ = seen.__cause__ = seen.__context__ = None
+        seen = following
+
+
 def _error_info(error: DomainError) -> error_details_pb2.ErrorInfo:
-    metadata = {"field": error.field, "got": _short(error.got), "limit": _short(error.limit)}
+    metadata = {"field": error.field, "got": error.got, "limit": error.limit}
     present = {key: value for key, value in metadata.items() if value}
     return error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=present)
 
@@ -98,7 +115,3 @@ def _packed(detail: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(detail)
     return packed
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."

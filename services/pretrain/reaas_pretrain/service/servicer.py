@@ -66,7 +66,7 @@ class PretrainServicer(Servicer, pretrain_pb2_grpc.PretrainServiceServicer):
     async def start(self) -> None:
         """Read the runs and begin to look after them."""
         self.store.open()
-        self.supervisor.start()
+        self.supervisor.start(self.background)
 
     def refresh(self) -> None:
         """Nothing: recipes and data sets are looked at when they are named."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from reaas_runtime import DomainError
+from reaas_runtime import Background, DomainError
 
 from reaas_pretrain.service.launcher import End, Launcher, LaunchError, Outcome, Waiting
 from reaas_pretrain.service.run import Run, RunState
@@ -49,9 +49,9 @@ class Supervisor:
         """Whether runs are looked after."""
         return self._task is not None and not self._task.done()
 
-    def start(self) -> None:
-        """Begin, in the running event loop."""
-        self._task = asyncio.create_task(self._run())
+    def start(self, background: Background) -> None:
+        """Begin, in the running event loop, as work that the service cannot live without."""
+        self._task = background.start("supervisor of runs", self._run())
 
     def wake(self) -> None:
         """Look now: there is something to do."""
