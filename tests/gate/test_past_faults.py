@@ -19,5 +19,5 @@ def test_a_fault_of_the_past_does_not_pass(fault: str) -> None:
     served = report[0].data
     misread = onnx.load_model_from_string(served)
     misreading(misread)
-    with pytest.raises(ServedOtherwiseError, match="apart on the image|gives .* for 1 images"):
+    with pytest.raises(ServedOtherwiseError, match=r"apart on the image|gives .* for 1 images"):
         check_served(served, load_network(misread.SerializeToString()))
