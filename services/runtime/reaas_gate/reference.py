@@ -38,7 +38,7 @@ class Reference:
         if network.least_length is not None:
             length = rounded.norm(dim=1, keepdim=True).clamp_min(network.least_length)
             rounded = rounded / length
-        own = (rounded - features).norm(dim=1).nan_to_num(torch.inf)
+        own = (rounded - features).norm(dim=1).nan_to_num(nan=torch.inf, posinf=torch.inf)
         return cls(features.numpy(), _certified(network, x).numpy(), own.numpy())
 
     def joined(self, other: Reference) -> Reference:
@@ -69,4 +69,4 @@ def _certified(network: Network, x: Tensor) -> Tensor:
     # z / max(||z||, least) moves by at most twice as much as z, in units of that length.
     length = length.clamp_min(network.least_length)
     turned: Tensor = 2 * error / length + (network.feature_dim + 8) * _UNIT
-    return turned.nan_to_num(torch.inf)
+    return turned.nan_to_num(nan=torch.inf, posinf=torch.inf)

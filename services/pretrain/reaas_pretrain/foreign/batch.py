@@ -18,8 +18,8 @@ def free_batch(graph: onnx.GraphProto, batch: int) -> int:
     A Reshape whose first size is the batch either has another size that is left open (then the
     batch becomes "as it was", what it is wherever axis 0 is the batch) or fixes all others (then
     the batch is what is left). Expand leaves an axis alone where it is asked for 1. Whether axis 0
-    is the batch is for the comparison with the file itself, at several batch sizes, to say: a wrong
-    guess is refused there.
+    is the batch is for the comparison with the file itself, and for that at several batch sizes,
+    to say: a wrong guess is refused there.
     """
     known, changed = constants(graph), 0
     for node in graph.node:
