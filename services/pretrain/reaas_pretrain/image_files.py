@@ -24,7 +24,7 @@ UNKNOWN = -1
 """The label of an image that has none."""
 _CIFAR_RECORD, _STL_IMAGE, _STL_SIDE = 2 + 3 * 32 * 32, 3 * 96 * 96, 96
 _OPTIONS = DecodeOptions(background=(255, 255, 255), first_frame=True)
-"""A picture to learn from needs to be a likely one: white, as a page, behind what is transparent."""
+"""A picture to learn from need only be a likely one: white, as a page, shows through."""
 _CHUNK = 2_000
 """STL-10 images in memory at their full size: 55 MB instead of 2.8 GB."""
 

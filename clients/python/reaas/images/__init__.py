@@ -1,4 +1,4 @@
-"""Image files as the pixels that a person sees in them: one decoder for SDK, command line, training.
+"""Image files as the pixels that a person sees in them: one decoder for all of the project.
 
 Needs Pillow: pip install 'reaas[cli]'.
 """
@@ -17,8 +17,8 @@ __all__ = [
     "SUFFIXES",
     "DecodeOptions",
     "ImageFileError",
-    "ResizeMap",
     "Pixels",
+    "ResizeMap",
     "as_rgb8",
     "class_of",
     "image_files",

@@ -17,7 +17,7 @@ _FORMATS = (
     *("PNG", "JPEG", "MPO", "JPEG2000", "WEBP", "AVIF", "HEIF", "GIF"),
     *("BMP", "DIB", "TIFF", "PPM", "TGA", "ICO", "PCX", "SGI"),
 )
-"""Raster formats. Pillow's others are documents (EPS runs Ghostscript), films or scientific data."""
+"""Raster formats. Pillow's others are documents (EPS runs Ghostscript), films, or raw data."""
 _STILLS = ("MPO", "ICO")
 """Several pictures in these are one: a preview or a depth map beside it, or smaller icons."""
 _ORIENTATION = 0x0112

@@ -34,11 +34,11 @@ def pixels_of(image: Image.Image, background: tuple[int, int, int] | None, where
 
 
 def unit_range(values: NDArray[Any], where: object) -> Pixels:
-    """Floating-point values as float32, if they are in [0,1]; else ImageFileError with the range."""
+    """Floats as float32, if they are in [0,1]; else ImageFileError with the range."""
     if not values.size:
         raise ImageFileError(where, f"has the shape {values.shape}: no pixels")
     low, high = float(values.min()) + 0.0, float(values.max()) + 0.0  # -0 is 0.
-    if 0.0 <= low and high <= 1.0:
+    if low >= 0.0 and high <= 1.0:
         return values.astype(np.float32)
     hint = ""
     if np.isnan(low) or np.isinf([low, high]).any():
