@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 from reaas_bounds import Network, ReplicateChannels, SeparableResize, certified_constants
 from reaas_bounds import load_network as load
 from reaas_bounds.bounds import Centre, crown_bound, ibp_bound, per_coordinate_floor
@@ -139,3 +140,25 @@ def _without_normalisation(seed: int) -> bytes:
     builder.conv(5, 4, strides=[2, 2], pads=[1, 1, 1, 1]).relu()
     builder.conv(7, 4, strides=[2, 2], pads=[1, 1, 1, 1]).relu()
     return builder.head(7 * 2 * 2)
+
+
+def test_paths_that_point_the_same_way_add_up() -> None:
+    """``relu(x) + x`` doubles what is above zero: no right angle between its two paths."""
+    assert certified_constants(_residual_of_itself()).lipschitz >= 2.0
+
+
+def _residual_of_itself() -> bytes:
+    nodes = [
+        helper.make_node("Relu", ["input"], ["positive"]),
+        helper.make_node("Add", ["positive", "input"], ["both"]),
+        helper.make_node("Flatten", ["both"], ["feature"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("input", 1, ["N", 1, 2, 2])],
+        [helper.make_tensor_value_info("feature", 1, ["N", 4])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    return bytes(model.SerializeToString())

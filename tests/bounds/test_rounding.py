@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reaas_bounds import SeparableResize, certified_constants, load_network
+from reaas_bounds import Method, SeparableResize, certified_constants, certify_ball, load_network
 from reaas_bounds.graph.maps import Convolution, Dense
 from reaas_bounds.graph.nodes import Affine
 from reaas_bounds.leading import LeadingForm
@@ -169,3 +169,14 @@ def test_the_leading_form_bounds_a_convolution_with_absolute_weights(
     bound = form.squares(h).double() * (1 + 1e-5)
     assert bool((truth <= bound).all())
     assert float(bound.sum()) <= 2 * float(truth.sum())
+
+
+def test_both_features_of_a_ball_may_be_off() -> None:
+    """The one that is compared with is served, too: R' below two errors certifies nothing."""
+    network = load_network(ENCODERS[next(iter(ENCODERS))](1))
+    x = torch.rand(1, *network.input_shape, dtype=torch.float64)
+    error = float32_error_at(network, x)
+    constants = certified_constants(network)
+    for times, certified in ((1.9, False), (2.1, True)):
+        [found] = certify_ball(network, constants, x, times * error, Method.LIPSCHITZ)
+        assert (found.radius > 0) is certified

@@ -12,6 +12,7 @@ from reaas_bounds.graph.signatures import SIGNATURES
 
 from tests.differential.file import Case
 from tests.differential.grid import FAMILIES
+from tests.differential.space import take_every
 from tests.differential.verdict import Kind, judge
 
 Versions = set[tuple[str, int]]
@@ -22,12 +23,11 @@ REFUSED = {"LpNormalization"}
 def main() -> int:
     """One line a failure, one a family, one for all; 1 if anything failed."""
     given = _arguments()
+    take_every(given.every)
     total, met = Counter[Kind](), Versions()
     for family in given.family or FAMILIES:
         count, worst = Counter[Kind](), 0.0
-        for place, case in enumerate(FAMILIES[family]()):
-            if place % given.every:
-                continue
+        for case in FAMILIES[family]():
             if given.last:
                 given.last.write_text(str(case))
             outcome = judge(case.data, asked=given.asked)

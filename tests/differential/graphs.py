@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.differential.file import ABSENT, Case, File, floats, integers
+from tests.differential.space import some
 from tests.soundness.generator import OPERATORS, random_encoder
 
 OPSETS = (7, 9, 10, 11, 12, 13, 14, 15, 17, 18, 19, 20, 21, 22, 23, 24, 25)
@@ -176,7 +178,7 @@ STEPS: tuple[Callable[[Chain], None], ...] = (
 
 def chained(count: int = 400) -> Iterator[Case]:
     """Chains of 3-5 steps with a linear end."""
-    for seed in range(count):
+    for seed in some(range(count)):
         opset = OPSETS[seed % len(OPSETS)]
         chain = Chain(opset, seed)
         steps = [chain.pick(*STEPS) for _ in range(chain.pick(3, 4, 5))]
@@ -200,9 +202,8 @@ def chained(count: int = 400) -> Iterator[Case]:
 
 def encoders(count: int = 3) -> Iterator[Case]:
     """The random encoders of the soundness suite: each of its operators in the middle of others."""
-    for focus in OPERATORS:
-        for seed in range(count):
-            yield Case("encoders", f"{focus} seed={seed}", random_encoder(focus, seed))
+    for focus, seed in some(list(itertools.product(OPERATORS, range(count)))):
+        yield Case("encoders", f"{focus} seed={seed}", random_encoder(focus, seed))
 
 
 GRAPHS = {"graphs": chained, "encoders": encoders}

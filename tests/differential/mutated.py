@@ -8,13 +8,14 @@ import numpy as np
 
 from tests.differential.file import Case
 from tests.differential.hostile import right
+from tests.differential.space import some
 
 
 def mutated(count: int, seed: int = 0) -> Iterator[Case]:
     """Valid files with bytes changed, cut out, doubled, or exchanged with another file's."""
-    random = np.random.default_rng(seed)
     sources = [bytes(right(opset).SerializeToString()) for opset in (9, 13, 17, 21)]
-    for number in range(count):
+    for number in some(range(count)):
+        random = np.random.default_rng((seed, number))
         data = bytearray(sources[number % len(sources)])
         for _ in range(int(random.integers(1, 5))):
             _mutate(data, random, sources)

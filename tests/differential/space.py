@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,21 @@ from tests.differential.file import ABSENT, OPSETS
 
 Choices = Mapping[str, Sequence[Any]]
 Draw = dict[str, Any]
+T = TypeVar("T")
+
+
+# Which part of each family is made: every so many files.
+_EVERY: ContextVar[int] = ContextVar("every", default=1)
+
+
+def take_every(count: int) -> None:
+    """From here on every family is made of each ``count``-th of its files."""
+    _EVERY.set(count)
+
+
+def some(choices: Sequence[T]) -> Sequence[T]:
+    """The part of ``choices`` that is taken."""
+    return choices[:: _EVERY.get()]
 
 
 def draws(family: str, count: int, /, **choices: Sequence[Any]) -> Iterator[Draw]:
@@ -28,7 +44,7 @@ def draws(family: str, count: int, /, **choices: Sequence[Any]) -> Iterator[Draw
     chosen: Sequence[int] = range(total)
     if total > count:
         chosen = sorted({int(k) for k in random.integers(total, size=count)})
-    for index in chosen:
+    for index in some(chosen):
         places = np.unravel_index(index, sizes)
         found = {name: space[name][int(k)] for name, k in zip(space, places, strict=True)}
         yield {**found, "seed": index % 2**31}

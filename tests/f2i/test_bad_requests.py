@@ -22,13 +22,13 @@ GOOD = perturb_request(IMAGES, [0.5, 0.5])
 Code = grpc.StatusCode
 
 
-def softmax_encoder() -> bytes:
+def sine_encoder() -> bytes:
     """An encoder with an operator that no bound is known for."""
     weight = np.zeros((FEATURE_DIM, 192), np.float32)
     nodes = [
         helper.make_node("Flatten", ["input"], ["flat"]),
         helper.make_node("Gemm", ["flat", "w"], ["scores"], transB=1),
-        helper.make_node("Softmax", ["scores"], ["feature"], name="attention"),
+        helper.make_node("Sin", ["scores"], ["feature"], name="wave"),
     ]
     return build(nodes, {"w": weight}, (3, 8, 8), FEATURE_DIM)
 
@@ -39,7 +39,7 @@ async def stub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
     good = conv_encoder()
     publish(root, good)
     publish(root, b"no ONNX at all", manifest(b"no ONNX at all", name="corrupt"))
-    publish(root, softmax_encoder(), manifest(softmax_encoder(), name="softmax"))
+    publish(root, sine_encoder(), manifest(sine_encoder(), name="sine"))
     publish(root, good, manifest(good, name="liar") | {"digest": "sha256:" + 64 * "0"})
     constants = manifest(good)["certified"] | {"lipschitz": 0.5}
     publish(root, good, manifest(good, name="boaster", certified=constants))
@@ -142,10 +142,10 @@ MODELS = {
     ),
     "corrupt": (of_model("corrupt"), Code.FAILED_PRECONDITION, "MODEL_BROKEN", "corrupt"),
     "operator": (
-        of_model("softmax"),
+        of_model("sine"),
         Code.FAILED_PRECONDITION,
         "UNSUPPORTED_OPERATOR",
-        "'attention' uses Softmax",
+        "'wave' uses Sin",
     ),
     "digest that lies": (of_model("liar"), Code.FAILED_PRECONDITION, "MODEL_BROKEN", "but model"),
     "constant that lies": (

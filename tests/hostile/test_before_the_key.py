@@ -102,8 +102,9 @@ def test_with_a_key_the_messages_at_a_time_are_bounded(service: Attacked) -> Non
     for _ in range(2):
         grown, codes = flood(service, ENCODE, service.key)
         assert set(codes) <= {"OK", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"}
-        # One being read and joined, one in work and parsed, and its answer: not twelve.
-        assert grown < 8 * SIZE, f"{grown / SIZE:.1f} messages"
+        # Two being read and joined, one in work and parsed, and its answer, each in a copy or two:
+        # twelve of them at once would be thirty and more.
+        assert grown < 20 * SIZE, f"{grown / SIZE:.1f} messages"
     assert service.memory() - before < CALLS * SIZE, "refused messages are kept"
 
 

@@ -21,11 +21,13 @@ from reaas_bounds.graph.values import Values
 class Traced:
     """Every value of an ONNX file that the engine has: its name, and the node of ``graph`` it is.
 
-    ``graph`` holds what the file's output does not need as well.
+    ``graph`` holds what the file's output does not need as well. ``units``: vectors that are
+    divided by their length, by name, and the node that they are of.
     """
 
     graph: Graph
     index: dict[str, int]
+    units: dict[str, int]
 
 
 def lower(data: bytes) -> Lowered:
@@ -35,20 +37,25 @@ def lower(data: bytes) -> Lowered:
         InvalidModelError: corrupt or hostile file, wrong input or output, weights not finite.
         UnsupportedOperatorError: an operator, or an option of one, that has no bound here.
     """
-    try:
-        proto, builder = _built(data)
-        return builder.finish(proto.output[0])
-    except UnicodeDecodeError as error:
-        raise InvalidModelError("the file holds a name or text that is not UTF-8") from error
+    proto, builder = _built(data)
+    return builder.finish(proto.output[0])
 
 
 def traced(data: bytes) -> Traced:
     """The values in between of a file that ``lower`` takes: for finding where two engines part."""
     _, builder = _built(data)
-    return Traced(Graph(tuple(builder.nodes)), dict(builder.index))
+    units = {name: unit.source for name, unit in builder.units.items()}
+    return Traced(Graph(tuple(builder.nodes)), dict(builder.index), units)
 
 
 def _built(data: bytes) -> tuple[onnx.GraphProto, GraphBuilder]:
+    try:
+        return _walked(data)
+    except UnicodeDecodeError as error:
+        raise InvalidModelError("the file holds a name or text that is not UTF-8") from error
+
+
+def _walked(data: bytes) -> tuple[onnx.GraphProto, GraphBuilder]:
     model = parse(data)
     opset = opset_of(model)
     for node in model.graph.node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from reaas_bounds import (
     certified_constants,
     load_network,
 )
+from reaas_gate import ServedOtherwiseError, check_same_as
 from torch import Tensor
 
 from reaas_pretrain.checked import checked_section
 from reaas_pretrain.evaluate import Judge
+from reaas_pretrain.foreign import Wishes, rewrite
 from reaas_pretrain.manifest import certified_section, digest_of, manifest_of, quality_section
 from reaas_pretrain.onnx_graph import run_onnx
 from reaas_pretrain.versions import (
@@ -29,6 +32,7 @@ from reaas_pretrain.versions import (
 )
 
 _BATCH = 500
+NOTHING = Wishes()
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,26 @@ class Candidate:
     file: Path
     onnx_bytes: bytes
     network: Network
+    steps: tuple[str, ...] = ()
+    """What was changed in the file, in words."""
 
     @classmethod
-    def read(cls, file: Path) -> Candidate:
-        """From a file; `PublishError` if it can't be read or certified (it names the operator)."""
-        return cls.of(file, _read(file))
+    def read(cls, file: Path, wishes: Wishes = NOTHING) -> Candidate:
+        """From a file as exporters write them, rewritten where it has another interface.
+
+        `PublishError` if it can't be read or certified (it names the operator), or if the rewritten
+        file computes something else.
+        """
+        found = rewrite(file, wishes)
+        candidate = dataclasses.replace(cls.of(file, found.onnx_bytes), steps=found.steps)
+        if found.steps:
+            try:
+                check_same_as(
+                    found.original, found.onnx_bytes, candidate.network, levels=found.levels
+                )
+            except ServedOtherwiseError as error:
+                raise PublishError(f"{file}: {error}{_changed(found.steps)}") from error
+        return candidate
 
     @classmethod
     def of(cls, file: Path, onnx_bytes: bytes) -> Candidate:
@@ -78,7 +97,7 @@ def adopt(
     version: str | None = None,
     description: str = "",
 ) -> Published:
-    """Certifies an encoder that was trained elsewhere and publishes it as it is.
+    """Certifies an encoder that was trained elsewhere and publishes it.
 
     Pixels arrive in [0, 1]: normalisation belongs into the graph. `version` None is the next
     number, or the version that this very file has already. Raises `PublishError` if the version is
@@ -97,7 +116,7 @@ def adopt(
             shape=(height, width, channels),
             feature_dim=network.feature_dim,
             description=description,
-            training={"adopted": candidate.file.name},
+            training={"adopted": candidate.file.name, "changed": list(candidate.steps)},
             quality=quality_section(features, judge, constants.lipschitz) if judge else {},
         )
 
@@ -120,6 +139,10 @@ def recertify(version: Path) -> Published:
     manifest |= {"certified": certified, "checked": checked_section(onnx_bytes, network)}
     write_version(version, onnx_bytes, manifest)
     return Published(version, manifest)
+
+
+def _changed(steps: tuple[str, ...]) -> str:
+    return f" (changed: {'; '.join(steps)})"
 
 
 def _read(file: Path) -> bytes:

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from reaas_pretrain.evaluate import Judge, measure
 
+# Sides of images that every encoder takes.
+_SMALLEST, _LARGEST = 4, 256
+
 
 def digest_of(onnx_bytes: bytes) -> str:
     """The name of exactly this file."""
@@ -48,7 +51,7 @@ def manifest_of(
             "dtypes": ["uint8", "float32"],
             "value_range": [0.0, 1.0],
             "accepted_range": [-16.0, 16.0],
-            "resize": {"method": "bilinear", "min_size": [4, 4], "max_size": [256, 256]},
+            "resize": resize_section(shape[:2]),
             "grey": shape[2] == 3,
         },
         "feature": {"dim": feature_dim},
@@ -56,6 +59,15 @@ def manifest_of(
         "checked": checked,
         "training": training,
         "quality": quality,
+    }
+
+
+def resize_section(size: tuple[int, int]) -> dict[str, Any]:
+    """Sizes that are rescaled to `size` (height, width); its own is always among them."""
+    return {
+        "method": "bilinear",
+        "min_size": [min(_SMALLEST, side) for side in size],
+        "max_size": [max(_LARGEST, side) for side in size],
     }
 
 

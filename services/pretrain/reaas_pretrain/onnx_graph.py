@@ -69,7 +69,7 @@ def run_onnx(model: bytes, images: Tensor) -> NDArray[np.float32]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    (features,) = session.run(["feature"], {"input": images.numpy()})
+    (features,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
     return np.asarray(features, dtype=np.float32)
 
 

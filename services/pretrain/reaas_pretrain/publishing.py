@@ -92,7 +92,7 @@ def publish(
             target,
             digest,
             constants,
-            checked_section(onnx_bytes, network, typical[:4].float().numpy() / 255),
+            checked_section(onnx_bytes, network, (typical[:4].float() / 255).numpy()),
             shape=(side, side, 3),
             feature_dim=recipe.encoder.feature_dim,
             description=recipe.description,

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from reaas_pretrain.adopt import Candidate, adopt, recertify
+from reaas_pretrain.arguments import image_size, numbers
 from reaas_pretrain.checkpoint import Checkpoint
+from reaas_pretrain.foreign import Wishes
 from reaas_pretrain.images import typical_images
 from reaas_pretrain.options import (
     NOBODY,
@@ -78,6 +80,22 @@ def export_command(
     help="Directory of the data sets' files; without it quality is not measured.",
 )
 @judge_option
+@click.option("--output", help="The value that is the feature. Default: the file's only output.")
+@click.option(
+    "--size",
+    metavar="HEIGHTxWIDTH",
+    callback=image_size,
+    help="Of the images, where the file leaves their size free.",
+)
+@click.option(
+    "--pixels",
+    type=click.Choice(["1", "255"]),
+    default="1",
+    help="What white is in the images that the file reads. Default: 1.",
+)
+@click.option("--mean", callback=numbers, help="Per channel, subtracted first: 0.485,0.456,0.406.")
+@click.option("--std", callback=numbers, help="Per channel, divided by next: 0.229,0.224,0.225.")
+@click.option("--flatten", is_flag=True, help="Take all entries of a feature map.")
 @threads_option
 def adopt_command(
     file: Path,
@@ -87,14 +105,26 @@ def adopt_command(
     description: str,
     data: Path | None,
     judged_by: str | None,
+    output: str | None,
+    size: tuple[int, int] | None,
+    pixels: str,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    flatten: bool,
     threads: int | None,
 ) -> None:
     """Certifies and publishes an ONNX encoder that was trained elsewhere.
 
-    It maps `input` float32 [N, C, H, W] in [0, 1] to `feature` [N, d], normalisation inside.
+    Its images are served as pixels in [0, 1], [N, C, H, W]; normalisation belongs into the graph,
+    by the exporter or by --pixels, --mean and --std. Names, batch size, axes and weights beside the
+    file are made what they must be; what was changed is told, and compared with the file itself.
     """
     use_threads(threads)
-    candidate = Candidate.read(file)
+    wishes = Wishes(output, size, float(pixels), mean, std, flatten)
+    with console.status("reading"):
+        candidate = Candidate.read(file, wishes)
+    for step in candidate.steps:
+        console.print(f"changed  {step}", markup=False, highlight=False)
     judge = judge_of(judged_by, data, candidate.side) if data and judged_by != NOBODY else None
     with console.status("certifying, measuring"):
         done = adopt(candidate, models, name, judge, version, description)

@@ -13,7 +13,7 @@ from reaas_bounds import InvalidModelError, Network
 from reaas_runtime.inference import RuntimeRefusalError, first_line, open_session, runtime_version
 
 from reaas_gate.nodes import first_difference
-from reaas_gate.probes import Images, Range, probe_images
+from reaas_gate.probes import Images, Probes, Range, probe_images
 from reaas_gate.reference import Reference
 
 SECONDS = 2.0
@@ -80,6 +80,7 @@ def check_served(
             batches = batches[:done]
             break
         served = _served(session, probes.images[chosen], network.feature_dim)
+        _check_finite(served, probes, chosen)
         ratios = _ratios(served, reference.features[chosen], limits[chosen])
         if not ratios.max() <= 1:
             at = int(np.argmax(ratios))
@@ -135,6 +136,18 @@ def _ratios(
     known = np.isfinite(limits)  # Elsewhere an operation may overflow; the service says so then.
     ratios = np.divide(apart, limits, out=np.zeros_like(apart), where=known)
     return np.where(known & ~np.isfinite(apart), np.inf, ratios)
+
+
+def _check_finite(served: NDArray[np.float64], probes: Probes, chosen: list[int]) -> None:
+    """Of ordinary images; of extreme ones, where nothing is certified, the service says so then."""
+    for feature, index in zip(served, chosen, strict=True):
+        image = probes.images[index]
+        if image.min() >= 0 and image.max() <= 1 and not np.isfinite(feature).all():
+            raise ServedOtherwiseError(
+                f"{runtime_version()} gives a feature that is not finite for the image "
+                f"{probes.names[index]!r}: float32 overflows in the encoder, its weights are too "
+                "large"
+            )
 
 
 def _check_interface(session: ort.InferenceSession, network: Network) -> None:

@@ -21,7 +21,7 @@ class Probes:
     images: Images
 
 
-def probe_images(shape: tuple[int, int, int], accepted: Range, real: Images | None) -> Probes:
+def probe_images(shape: tuple[int, ...], accepted: Range, real: Images | None) -> Probes:
     """Random, constant, extreme, periodic and almost empty images of ``shape`` (C, H, W).
 
     Pixels are in [0, 1], and in ``accepted`` (what the service takes, noise included) where the
@@ -54,7 +54,7 @@ def probe_images(shape: tuple[int, int, int], accepted: Range, real: Images | No
 
 
 def _pixel(
-    shape: tuple[int, int, int], ground: float, value: float, place: tuple[int, int]
+    shape: tuple[int, ...], ground: float, value: float, place: tuple[int, int]
 ) -> NDArray[np.float64]:
     image = np.full(shape, ground)
     image[:, place[0], place[1]] = value

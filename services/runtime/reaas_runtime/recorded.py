@@ -15,5 +15,6 @@ def recorded_images(shape: tuple[int, ...]) -> NDArray[np.float32]:
     index = np.arange(count, dtype=np.uint64)
     scrambled = (index * np.uint64(2654435761) >> np.uint64(7)) % np.uint64(257)
     coarse = (index // np.uint64(5) * np.uint64(97)) % np.uint64(257)
-    images = np.stack([scrambled, coarse, np.full(count, 128, np.uint64)]).astype(np.float32) / 256
+    levels = np.stack([scrambled, coarse, np.full(count, 128, np.uint64)])
+    images: NDArray[np.float32] = levels.astype(np.float32) / np.float32(256)
     return images.reshape(3, *shape)

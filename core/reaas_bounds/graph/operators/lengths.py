@@ -28,9 +28,10 @@ def _expanded(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     length = builder.lengths.get(node.input[0])
     require(node, length is not None, "anything but the length of a vector")
     assert length is not None
-    wanted = [BATCH, *builder.nodes[length.source].shape]
+    wanted = list(builder.nodes[length.source].shape)
     stated = builder.entries(node, 1)
-    require(node, stated == wanted, f"shape {stated}")
+    # An axis that is to be 1 stays as long as it is.
+    require(node, stated in ([BATCH, *wanted], [1, *wanted]), f"shape {stated}")
     builder.lengths[node.output[0]] = length
 
 
