@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -26,12 +26,12 @@ class DownstreamClassifier:
 
     weights: tuple[Float, ...]
     biases: tuple[Float, ...]
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = field(default=(), kw_only=True)
     """One for each class; empty: numbers."""
-    encoder: str = ""
+    encoder: str = field(default="", kw_only=True)
     """`name@version@digest` of the encoder of the features that it was trained on; empty: unknown.
     On features of another encoder its labels, and certificates of them, mean nothing."""
-    resize: str = ""
+    resize: str = field(default="", kw_only=True)
     """How the training images were resized by the client before they were sent; empty: not."""
 
     def __post_init__(self) -> None:

@@ -98,8 +98,9 @@ class Job:
                 yield image
 
     def _known(self, image: NamedImage) -> None:
-        about = self._about(image)
-        self._enter([image], [replace(self.book.done[image.digest], **about)])
+        known = self.book.done[image.digest]
+        truth = self._truth(image)
+        self._enter([image], [replace(known, image=image.path, truth=truth, resize=self.resize)])
 
     def _enter(self, images: list[NamedImage], rows: list[Certified]) -> None:
         self.book.add(rows)
@@ -107,9 +108,8 @@ class Job:
             self.results[image.place] = row
             self.each(image)
 
-    def _about(self, image: NamedImage) -> dict[str, str | None]:
-        truth = image.folder if image.folder in self.classifier.names else None
-        return {"image": image.path, "truth": truth, "resize": self.resize}
+    def _truth(self, image: NamedImage) -> str | None:
+        return image.folder if image.folder in self.classifier.names else None
 
     def _row(self, found: ImageCertificates, i: int, image: NamedImage) -> Certified:
         number, radius = int(found.labels[i]), float(found.radii[i])
@@ -120,5 +120,7 @@ class Job:
             feature_radius=None if feature_radii is None else float(feature_radii[i]),
             bound=bounds[i] if bounds and radius > 0 else None,
             pixels=image.digest,
-            **self._about(image),  # type: ignore[arg-type]  # mypy cannot see which key is which
+            image=image.path,
+            truth=self._truth(image),
+            resize=self.resize,
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,11 @@ def numbered(origin: object, values: Any, count: int) -> tuple[NDArray[np.int64]
 
     Raises InvalidArgumentError, which names `origin`.
     """
-    labels = np.asarray(values) if values is not None else None
-    if labels is None or labels.shape != (count,) or labels.dtype.kind not in "iufbUS":
-        got = "none" if labels is None else f"{labels.dtype} {labels.shape}"
+    if values is None:
+        _refuse(origin, "none", f"it must be numbers or words, one for each of {count} images")
+    labels = np.asarray(values)
+    if labels.shape != (count,) or labels.dtype.kind not in "iufbUS":
+        got = f"{labels.dtype} {labels.shape}"
         _refuse(origin, got, f"it must be numbers or words, one for each of {count} images")
     if labels.dtype.kind == "f":
         if not np.isfinite(labels).all() or np.any(labels != np.rint(labels)):
@@ -35,15 +36,15 @@ def numbered(origin: object, values: Any, count: int) -> tuple[NDArray[np.int64]
     return numbers.astype(np.int64), tuple(map(str, classes.tolist()))
 
 
-def held_out_rows(labels: Sequence[int] | NDArray[np.int64], share: float, seed: int) -> Any:
+def held_out_rows(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
     """Which rows [n] are for the score: `share` of each class, none of one that has few images."""
     random, held = np.random.default_rng(seed), np.zeros(len(labels), bool)
     for label in np.unique(labels):
-        rows = random.permutation(np.flatnonzero(np.asarray(labels) == label))
+        rows = random.permutation(np.flatnonzero(labels == label))
         wanted = max(1, round(share * len(rows))) if share else 0
         held[rows[: max(0, min(wanted, len(rows) - _LEAST_TO_TRAIN))]] = True
     return held
 
 
-def _refuse(origin: object, got: str, rule: str) -> Any:
+def _refuse(origin: object, got: str, rule: str) -> NoReturn:
     raise reaas.InvalidArgumentError(f"{origin}: labels is {got}; {rule}", field="labels", got=got)

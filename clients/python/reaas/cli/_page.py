@@ -55,7 +55,10 @@ class Page:
 
     def write(self, file: Path) -> None:
         """Writes the page. Names of files and classes are text in it, whatever they look like."""
-        write_file(file, lambda part: part.write_text(self._html(), "utf-8") and None)
+        write_file(file, self._write)
+
+    def _write(self, file: Path) -> None:
+        file.write_text(self._html(), "utf-8")
 
     def _html(self) -> str:
         parts = (self._charts(), self._pictures(), self._skipped())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import numpy as np
 from click.core import ParameterSource
+from numpy.typing import NDArray
 
 import reaas
 from reaas.certify import DownstreamClassifier
@@ -148,7 +149,9 @@ def _encoded(
     return TrainingData(features, labels, names, fit.model, fit.stated, own)
 
 
-def _trained(data: TrainingData, training: Any, config: HeadConfig) -> DownstreamClassifier:
+def _trained(
+    data: TrainingData, training: NDArray[np.bool_], config: HeadConfig
+) -> DownstreamClassifier:
     from reaas.train import train_head as train
 
     with progress_bar() as bar:
@@ -169,7 +172,7 @@ def _report(
     out: Path,
     data: TrainingData,
     classifier: DownstreamClassifier,
-    held: Any,
+    held: NDArray[np.bool_],
     skipped: Skipped,
 ) -> None:
     right = classifier.predict(data.features) == data.labels  # [n]

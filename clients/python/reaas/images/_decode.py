@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ._errors import ImageFileError
 from ._pixels import Pixels, pixels_of
@@ -112,6 +112,6 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "it is damaged, or has none of the formats " + ", ".join(_known_formats())
     return (str(error) or type(error).__name__).splitlines()[0]

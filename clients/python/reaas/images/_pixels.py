@@ -87,7 +87,7 @@ def _straight(image: Image.Image) -> NDArray[np.uint8]:
     """`[h, w, 4]`: RGB, not multiplied by alpha, and alpha."""
     if image.mode == "La":
         image = image.convert("LA")
-    return np.asarray(image.convert("RGBA"))
+    return np.asarray(image.convert("RGBA"), np.uint8)
 
 
 def _composed(
@@ -103,4 +103,5 @@ def _composed(
         )
     share = alpha / 255.0
     seen = np.rint(share * colour + (1.0 - share) * np.array(background)).astype(np.uint8)
-    return seen[..., :1] if grey and len(set(background)) == 1 else seen
+    plain: NDArray[np.uint8] = seen[..., :1] if grey and len(set(background)) == 1 else seen
+    return plain
