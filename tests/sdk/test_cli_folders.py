@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import reaas
 import trustme
 from click.testing import CliRunner, Result
 from PIL import Image
-from reaas.certify import DownstreamClassifier
+from reaas.certify import DownstreamClassifier, SmoothingConfig
 from reaas.cli._app import app
+from reaas.schemes import ReaasScheme
 from reaas.testing import FakeModel, FakeServer
 
 Run = Callable[..., Result]
@@ -389,3 +392,50 @@ def test_plain_text_spoken_to_tls_is_called_by_its_name(tmp_path: Path) -> None:
             result = CliRunner().invoke(app, where)
             assert result.exit_code == code, result.output
             assert message in result.stderr
+
+
+def test_the_scheme_refuses_a_head_of_another_encoder(server: FakeServer, head: Path) -> None:
+    images = np.zeros((1, 4, 4, 3), np.uint8)
+    with reaas.Client(server.address, server.address) as client:
+        scheme, loaded = ReaasScheme(client, "other"), DownstreamClassifier.load(head)
+        with pytest.raises(reaas.DigestMismatchError, match="trained on features of fake@1"):
+            scheme.certify_base(images, loaded)
+        with pytest.raises(reaas.DigestMismatchError):
+            scheme.certify_smoothed(images, loaded, SmoothingConfig(0.1, n=100), seed=1)
+    assert server.meter.totals().queries == 0
+
+
+def test_any_file_name_can_be_written(run: Run, head: Path, tmp_path: Path) -> None:
+    names = [b"caf\xe9.png", b'a "b", <c>.png', b"new\nline.png", "日本.png".encode()]
+    (tmp_path / "odd").mkdir()
+    for i, name in enumerate(names):
+        with open(os.path.join(os.fsencode(tmp_path / "odd"), name), "wb") as file:
+            Image.fromarray(np.full((4, 4, 3), 50 * i, np.uint8)).save(file, "PNG")
+    out, page = tmp_path / "out.csv", tmp_path / "out.html"
+    arguments = _certify(tmp_path / "odd", head, "--csv", out, "--report", page)
+    assert run(*arguments).exit_code == 0
+    written = {Path(row["image"]).name for row in _lines(out)}
+    assert written == {"caf\\xe9.png", 'a "b", <c>.png', "new\nline.png", "日本.png"}
+    assert "&lt;c&gt;" in page.read_text("utf-8")
+    assert "4 images are certified already" in run(*arguments).stderr
+
+
+def test_images_are_composed_and_first_frames_taken_if_asked(
+    run: Run, server: FakeServer, head: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "odd").mkdir()
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "odd" / "clear.png")
+    frames = [Image.new("RGB", (4, 4), c) for c in ("black", "white")]
+    frames[0].save(tmp_path / "odd" / "film.gif", save_all=True, append_images=frames[1:])
+    Image.new("RGB", (1, 300)).save(tmp_path / "odd" / "panorama.png")
+    arguments = ("certify", tmp_path / "odd", "--model", "fake", "--classifier", head)
+    refused = run(*arguments)
+    assert refused.exit_code == 2
+    assert server.meter.totals().queries == 0
+    for reason in ("clear.png has transparent", "film.gif has 2 frames", "panorama.png is 300 x 1"):
+        assert reason in refused.stderr
+    asked = ("--background", "white", "--first-frame", "--resize", "4x4")
+    found = json.loads(run("--json", *arguments, *asked).stdout)
+    assert [row["class"] for row in found["results"]] == ["dog & <b>", "cat", "cat"]
+    for wrong in (("--background", "#12"), ("--resize", "0"), ("--resize", "3x4x5")):
+        assert run(*arguments, *wrong).exit_code == 2
