@@ -59,6 +59,21 @@ class NamedImage:
     """Of the pixels: what has been paid is recognised by it."""
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What is kept of an image whose feature has come: not its pixels."""
+
+    place: int
+    name: str
+    folder: str | None
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, image: NamedImage) -> Sent:
+        """The image without its pixels."""
+        return cls(image.place, image.name, image.folder, image.pixels.shape)
+
+
 @dataclass
 class Skipped:
     """Files that could not be used, and why."""

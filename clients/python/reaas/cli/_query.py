@@ -14,7 +14,7 @@ from reaas._target import BALL_METHODS
 from reaas.cli._context import Settings, model_option, pass_settings, progress_bar, rounded
 from reaas.cli._fit import chosen_decoding, chosen_fit, decode_options, parse_resize
 from reaas.cli._images import (
-    NamedImage,
+    Sent,
     Skipped,
     batches,
     check_readable,
@@ -93,7 +93,7 @@ def encode(
     options, found, skipped = chosen_decoding(background, first_frame), find_files(files), Skipped()
     check_readable(found, options)
     check_writable("--out", out)
-    images: dict[int, NamedImage] = {}
+    images: dict[int, Sent] = {}
     features: dict[int, Any] = {}
     with settings.connect() as client, progress_bar() as bar, paid_steps() as steps:
         info = client.model(model)
@@ -104,7 +104,7 @@ def encode(
                 values = journal.features(
                     part, lambda x: client.encode(x, info.ref, phase=phase).values
                 )
-                images |= {image.place: image for image in part}
+                images |= {image.place: Sent.of(image) for image in part}
                 features |= zip([image.place for image in part], values, strict=True)
                 bar.advance(task, len(part))
     if not images:
@@ -125,11 +125,11 @@ def encode(
     skipped.end(ctx)
 
 
-def _feature_file(images: list[NamedImage], resize: str) -> dict[str, Any]:
+def _feature_file(images: list[Sent], resize: str) -> dict[str, Any]:
     """What a file of features says about its images."""
     arrays: dict[str, Any] = {
         "names": [image.name for image in images],
-        "shapes": [image.pixels.shape for image in images],
+        "shapes": [image.shape for image in images],
         "resize": resize,
     }
     if all(image.folder is not None for image in images):

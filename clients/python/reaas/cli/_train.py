@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 import numpy as np
@@ -16,7 +16,7 @@ import reaas
 from reaas.certify import DownstreamClassifier
 from reaas.cli._context import Settings, model_option, pass_settings, progress_bar
 from reaas.cli._fit import Fit, chosen_decoding, chosen_fit, decode_options, parse_resize
-from reaas.cli._images import NamedImage, Skipped, batches, check_readable
+from reaas.cli._images import NamedImage, Sent, Skipped, batches, check_readable
 from reaas.cli._interrupt import paid_steps
 from reaas.cli._journal import open_journal
 from reaas.cli._labels import held_out_rows, numbered
@@ -122,7 +122,7 @@ def _encoded(
     out: Path,
 ) -> TrainingData:
     """Features of the images: one query for each that is not in the journal."""
-    ref, images, rows = fit.model.ref, list[NamedImage](), list[Any]()
+    ref, images, rows = fit.model.ref, list[Sent](), list[NDArray[np.float32]]()
     reading: Iterable[NamedImage]
     if isinstance(found, LabelledFolder):
         reading, total = found.read(fit, options, skipped), len(found.files)
@@ -134,7 +134,7 @@ def _encoded(
             rows += list(
                 journal.features(part, lambda x: client.encode(x, ref, phase="train").values)
             )
-            images += part
+            images += map(Sent.of, part)
             bar.advance(task, len(part))
     if not images:
         skipped.refuse()
@@ -144,7 +144,7 @@ def _encoded(
     )
     if isinstance(found, LabelledArrays):  # Their own order of classes: 10 is after 9.
         labels, names = found.labels, found.names
-    own = all(image.pixels.shape == fit.model.input.shape for image in images)
+    own = all(image.shape == fit.model.input.shape for image in images)
     features = np.stack([rows[place] for place in order])
     return TrainingData(features, labels, names, fit.model, fit.stated, own)
 
