@@ -405,6 +405,12 @@ def test_the_scheme_refuses_a_head_of_another_encoder(server: FakeServer, head: 
     assert server.meter.totals().queries == 0
 
 
+def test_brackets_in_a_name_are_no_markup(run: Run, head: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "[red] x.png")
+    found = run("certify", tmp_path / "[red] x.png", "--model", "fake", "--classifier", head)
+    assert "[red] x.png" in found.stdout
+
+
 def test_any_file_name_can_be_written(run: Run, head: Path, tmp_path: Path) -> None:
     names = [b"caf\xe9.png", b'a "b", <c>.png', b"new\nline.png", "日本.png".encode()]
     (tmp_path / "odd").mkdir()
