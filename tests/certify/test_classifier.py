@@ -97,3 +97,27 @@ def test_files_that_are_no_classifier_are_refused(tmp_path: Path) -> None:
     for path in (pickled, other, absent):
         with pytest.raises(InvalidArgumentError, match=path.name):
             DownstreamClassifier.load(path)
+
+
+def test_names_and_encoder_are_kept(tmp_path: Path) -> None:
+    layers = ((np.ones((2, 3)),), (np.zeros(2),))
+    head = DownstreamClassifier(
+        *layers,
+        class_names=("Käse", "<b>"),
+        encoder="moco@1@sha256:ab",
+        resize="centre to 32x32",
+    )
+    head.save(tmp_path / "head.npz")
+    back = DownstreamClassifier.load(tmp_path / "head.npz")
+    assert (back.names, back.encoder, back.resize) == (head.names, head.encoder, head.resize)
+    assert back.encoder_digest == "sha256:ab"
+    plain = DownstreamClassifier(*layers)
+    plain.save(tmp_path / "plain.npz")
+    back = DownstreamClassifier.load(tmp_path / "plain.npz")
+    assert (back.names, back.encoder_digest) == (("0", "1"), "")
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "a"), ("a", "b", "c")])
+def test_each_class_has_a_name_of_its_own(names: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidArgumentError, match="class_names"):
+        DownstreamClassifier((np.ones((2, 3)),), (np.zeros(2),), class_names=names)

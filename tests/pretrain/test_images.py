@@ -49,6 +49,19 @@ def test_folder_is_read_by_name_cropped_to_the_middle_and_labelled_by_its_folder
     assert training_images(str(tmp_path), tmp_path, 8).labels.tolist() == [-1, -1, -1]
 
 
+def test_photos_are_upright_to_scale_and_on_white(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # Upside down.
+    half = np.zeros((8, 8, 3), np.uint8)
+    half[:4] = 255
+    Image.fromarray(half).save(tmp_path / "1.png", exif=exif)
+    Image.fromarray(np.full((8, 8), 32768, np.uint16)).save(tmp_path / "2.tiff")
+    Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "3.png")
+    images = training_images(str(tmp_path), tmp_path, 8).images
+    assert np.array_equal(images[0].permute(1, 2, 0), half[::-1])
+    assert images[1:].amin((1, 2, 3)).tolist() == images[1:].amax((1, 2, 3)).tolist() == [128, 255]
+
+
 def test_npz_without_labels_is_unlabelled_and_grey_becomes_rgb(tmp_path: Path) -> None:
     grey = _pixels(5, 8, 8, 1)
     np.savez(tmp_path / "own.npz", images=grey)

@@ -145,13 +145,15 @@ def test_margins_are_for_crown(run: Run, pictures: list[Path], head: Path, metho
 
 
 def test_certify_takes_images_of_several_sizes(run: Run, head: Path, tmp_path: Path) -> None:
-    """The fake takes one size only: what is sent for the other is refused by name."""
+    """The fake takes one size only: the other is refused by name, and the first one goes on."""
     paths = [tmp_path / "right.png", tmp_path / "wrong.png"]
     Image.fromarray(make_images(1)[0]).save(paths[0])
     Image.fromarray(np.zeros((5, 4, 3), np.uint8)).save(paths[1])
     result = run("certify", *paths, "--model", "fake", "--classifier", head)
     assert result.exit_code == 2
-    assert result.stderr.startswith("reaas: inputs.shape is [1, 5, 4, 3]; it must be")
+    assert f"skipped: {paths[1]} is 5 x 4 pixels" in result.stderr
+    assert "fake takes 4 x 4: --resize" in result.stderr
+    assert "right.png" in result.stdout
 
 
 def test_grey_images_have_one_channel(run: Run, tmp_path: Path) -> None:
@@ -178,9 +180,10 @@ def test_train_head_trains_what_certify_takes(run: Run, tmp_path: Path) -> None:
     [
         ({"images": make_images(3)}, "labels is none"),
         ({"images": make_images(3), "labels": np.zeros(2, int)}, "labels is int64 (2,)"),
-        ({"images": make_images(3), "labels": np.zeros(3)}, "labels is float64 (3,)"),
+        ({"images": make_images(3), "labels": np.zeros(3)}, "labels is 1 class"),
+        ({"images": make_images(3), "labels": np.array([0, 0.5, 1])}, "fractions"),
         ({"x": make_images(3), "y": np.zeros(3)}, "must be named `images`"),
-        ({"images": np.zeros((3, 4, 4, 3))}, "holds float64"),
+        ({"images": np.full((3, 4, 4, 3), 2.0)}, "has values from 2 to 2, not in [0,1]"),
         ({"images": np.zeros((3, 4), np.uint8)}, "has shape (3, 4)"),
     ],
 )

@@ -7,14 +7,24 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from reaas.images import (
+    SUFFIXES,
+    DecodeOptions,
+    ImageFileError,
+    as_rgb8,
+    class_of,
+    image_files,
+    read_image,
+)
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif"})
 UNKNOWN = -1
 """The label of an image that has none."""
 _CIFAR_RECORD, _STL_IMAGE, _STL_SIDE = 2 + 3 * 32 * 32, 3 * 96 * 96, 96
+_OPTIONS = DecodeOptions(background=(255, 255, 255), first_frame=True)
+"""A picture to learn from need only be a likely one: white, as a page, shows through."""
 _CHUNK = 2_000
 """STL-10 images in memory at their full size: 55 MB instead of 2.8 GB."""
 
@@ -28,13 +38,13 @@ def read_folder(directory: Path, side: int) -> tuple[Pixels, Labels]:
 
     Where all lie in sub-folders, the first folder's place in the alphabet is the label.
     """
-    files = sorted(f for f in directory.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    files = image_files(directory)
     if not files:
         raise ImagesError(f"{directory} holds no image files ({', '.join(sorted(SUFFIXES))})")
-    folders = [file.relative_to(directory).parts[0] for file in files]
-    names = sorted(set(folders))
-    labelled = all(len(file.relative_to(directory).parts) > 1 for file in files)
-    labels = [names.index(folder) if labelled else UNKNOWN for folder in folders]
+    folders = [class_of(file, directory) for file in files]
+    labelled = None not in folders
+    names = sorted({folder for folder in folders if folder is not None})
+    labels = [names.index(folder) if labelled and folder else UNKNOWN for folder in folders]
     return np.stack([_decoded(file, side) for file in files]), np.array(labels, np.int64)
 
 
@@ -72,10 +82,9 @@ def _existing(directory: Path, *names: str) -> Path:
 def _decoded(path: Path, side: int) -> Pixels:
     """The middle square of an image file, `[side, side, 3]`."""
     try:
-        with Image.open(path) as image:
-            colour = image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ImagesError(f"{path} can't be read as an image: {error}") from error
+        colour = Image.fromarray(as_rgb8(read_image(path, _OPTIONS)))
+    except ImageFileError as error:
+        raise ImagesError(f"{path} can't be read as an image: {error.problem}") from error
     short = min(colour.size)
     left, top = (colour.width - short) // 2, (colour.height - short) // 2
     square = colour.crop((left, top, left + short, top + short))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._errors import InvalidArgumentError
 
 Float = NDArray[np.float64]
+_ABOUT = ("class_names", "encoder", "resize")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,13 @@ class DownstreamClassifier:
 
     weights: tuple[Float, ...]
     biases: tuple[Float, ...]
+    class_names: tuple[str, ...] = field(default=(), kw_only=True)
+    """One for each class; empty: numbers."""
+    encoder: str = field(default="", kw_only=True)
+    """`name@version@digest` of the encoder of the features that it was trained on; empty: unknown.
+    On features of another encoder its labels, and certificates of them, mean nothing."""
+    resize: str = field(default="", kw_only=True)
+    """How the training images were resized by the client before they were sent; empty: not."""
 
     def __post_init__(self) -> None:
         weights = _arrays("weights", self.weights, ndim=2)
@@ -32,6 +40,10 @@ class DownstreamClassifier:
         _check_layers(weights, biases)
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "biases", biases)
+        if self.class_names and len(set(self.class_names)) != self.classes:
+            raise InvalidArgumentError(
+                "class_names", f"got {self.class_names}, expected {self.classes} different names"
+            )
 
     @property
     def feature_dim(self) -> int:
@@ -42,6 +54,16 @@ class DownstreamClassifier:
     def classes(self) -> int:
         """k, the number of classes."""
         return len(self.biases[-1])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each class: `class_names`, or numbers from 0."""
+        return self.class_names or tuple(map(str, range(self.classes)))
+
+    @property
+    def encoder_digest(self) -> str:
+        """The digest in `encoder`; empty where it is unknown."""
+        return self.encoder.partition("@")[2].partition("@")[2]
 
     @property
     def is_linear(self) -> bool:
@@ -73,9 +95,12 @@ class DownstreamClassifier:
         return array
 
     def save(self, path: Path | str) -> None:
-        """Write the layers to a `.npz` file (arrays `weight_0`, `bias_0`, `weight_1`, ...)."""
+        """Write the layers to a `.npz` file: arrays `weight_0`, `bias_0`, `weight_1`, ..., and
+        `class_names`, `encoder` and `resize` where they are known."""
         layers = enumerate(zip(self.weights, self.biases, strict=True))
-        arrays: dict[str, Float] = {}
+        arrays: dict[str, NDArray[np.generic]] = {
+            key: np.array(value) for key in _ABOUT if (value := getattr(self, key))
+        }
         for i, (weight, bias) in layers:
             arrays |= {f"weight_{i}": weight, f"bias_{i}": bias}
         with Path(path).open("wb") as file:  # numpy would append ".npz" to a name
@@ -89,6 +114,7 @@ class DownstreamClassifier:
                 arrays = dict(file)
         except (OSError, ValueError, EOFError) as error:
             raise InvalidArgumentError("path", f"{path} is no classifier file: {error}") from error
+        about = {key: arrays.pop(key) for key in _ABOUT if key in arrays}
         depth = len(arrays) // 2
         missing = {f"{kind}_{i}" for i in range(depth) for kind in ("weight", "bias")} - set(arrays)
         if not arrays or missing or len(arrays) % 2:
@@ -98,6 +124,9 @@ class DownstreamClassifier:
         return cls(
             tuple(arrays[f"weight_{i}"] for i in range(depth)),
             tuple(arrays[f"bias_{i}"] for i in range(depth)),
+            class_names=tuple(map(str, about.get("class_names", ()))),
+            encoder=str(about.get("encoder", "")),
+            resize=str(about.get("resize", "")),
         )
 
 

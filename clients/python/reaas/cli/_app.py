@@ -11,11 +11,13 @@ import click
 
 import reaas
 from reaas.certify import InvalidArgumentError as CertifyArgumentError
-from reaas.cli._certify import certify, train_head
+from reaas.cli._certify import certify
 from reaas.cli._compare import compare
 from reaas.cli._context import Settings
 from reaas.cli._query import encode, models, radius
+from reaas.cli._reach import check_address, what_answers
 from reaas.cli._runs import runs
+from reaas.cli._train import train_head
 from reaas.datasets import DatasetError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,7 +48,17 @@ class ReaasGroup(click.Group):
             _end(ctx, "interrupted", 130)
         except tuple(kind for kind, _ in _EXIT_CODES) as error:
             code = next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
-            _end(ctx, str(error), code)
+            _end(ctx, _explained(ctx, error), code)
+
+
+def _explained(ctx: click.Context, error: Exception) -> str:
+    """The error's message, and what it is about where gRPC's own words do not say so."""
+    message, settings = str(error), ctx.obj
+    if not (isinstance(error, reaas.ServiceUnavailableError) and isinstance(settings, Settings)):
+        return message
+    address = message.partition(": ")[0]
+    hint = what_answers(address, with_tls=settings.tls is not None)
+    return f"{address}: {hint} ({message.partition(': ')[2]})" if hint else message
 
 
 def _end(ctx: click.Context, message: str, code: int) -> NoReturn:
@@ -117,8 +129,10 @@ def app(
 ) -> None:
     """Features and certified radii from a REaaS encoder.
 
-    Images are files that Pillow reads (PNG, JPEG, ...), or .npy and .npz arrays [h,w,c] or
-    [n,h,w,c] of uint8, or float32 in [0,1]. Every radius is L2 in pixels of [0,1].
+    Images are files (PNG, JPEG, WebP, TIFF, ...), folders of them, or .npy and .npz arrays [h,w,c]
+    or [n,h,w,c] of uint8, or floats in [0,1]. Every radius is L2 in pixels of [0,1].
+
+    An address is host:port, [IPv6]:port, unix:/path or any other gRPC target.
 
     \b
     Exit codes: 0 done; 1 a fault of this program; 2 wrong usage or input; 3 API key missing or
@@ -127,6 +141,8 @@ def app(
     """
     if verbose:
         logging.basicConfig(level=logging.INFO, format="reaas: %(message)s")
+    check_address("--encoder", encoder)
+    check_address("--f2i", f2i)
     use_tls = tls or any((ca, cert, key, server_name))
     ctx.obj = Settings(
         encoder=encoder,

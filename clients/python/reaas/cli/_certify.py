@@ -1,26 +1,34 @@
-"""The commands about the client's own classifier: certify, train-head."""
+"""The command certify: labels and certified radii of images and folders of images."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
-import reaas
-from reaas.certify import ABSTAIN, DownstreamClassifier, SmoothingConfig
+from reaas.certify import DownstreamClassifier, SmoothingConfig
+from reaas.cli._book import Book, Certified, job_digest
+from reaas.cli._certify_job import Job, Method
 from reaas.cli._context import Settings, model_option, pass_settings, progress_bar
-from reaas.cli._images import batches, image_stack, images_argument, read_arrays, read_images
-from reaas.schemes import ImageCertificates, ReaasScheme
+from reaas.cli._fit import chosen_decoding, chosen_fit, decode_options, parse_resize
+from reaas.cli._images import (
+    NamedImage,
+    Skipped,
+    check_readable,
+    find_files,
+    images_argument,
+    read_images,
+)
+from reaas.cli._outputs import check_writable
+from reaas.cli._page import Page, thumbnail
+from reaas.cli._summary import summary, summary_line
+from reaas.schemes import ReaasScheme
 
-if TYPE_CHECKING:
-    from reaas.train import Objective
-
-_STEP = 64  # Inputs between two steps of the progress bar.
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_OUT = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -32,6 +40,16 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     required=True,
     type=_FILE,
     help="Downstream classifier on the features (.npz), for example from train-head.",
+)
+@click.option(
+    "--csv",
+    "csv_file",
+    type=_OUT,
+    help="Write each certificate here as soon as it is paid, instead of a table at the end. The "
+    "same command goes on where it was cut off, and pays nothing twice.",
+)
+@click.option(
+    "--report", type=_OUT, help="Write a page to look at (HTML, one file): pictures, curves."
 )
 @click.option(
     "--method",
@@ -59,146 +77,115 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Smoothing: failure probability for each image.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, help="Smoothing: of the noise.")
+@decode_options()
 @pass_settings
+@click.pass_context
 def certify(
+    ctx: click.Context,
     settings: Settings,
     files: tuple[Path, ...],
     model: str,
     classifier_file: Path,
+    csv_file: Path | None,
+    report: Path | None,
     method: str,
     target: str,
     sigma: float | None,
     samples: int,
     alpha: float,
     seed: int,
+    resize: str | None,
+    background: str | None,
+    first_frame: bool,
 ) -> None:
     """Labels of images, and how far each image may be changed: two queries each.
 
     R' (or margins) is certified here, in feature space; the F2I service carries it to the image, R.
+    Images are files or folders; the folders' own folders are taken for classes. A classifier of
+    another encoder is refused. Files that cannot be used are skipped and listed.
     """
     if method != "crown" and target == "margin":
         raise click.UsageError(f"--target margin needs --method crown, got {method}")
     if method == "smoothing" and sigma is None:
         raise click.UsageError("--method smoothing needs --sigma")
+    parse_resize(resize)
     smoothing = SmoothingConfig(sigma, n=samples, alpha=alpha) if sigma is not None else None
-    images, classifier = read_images(files), DownstreamClassifier.load(classifier_file)
-    rows: dict[int, dict[str, Any]] = {}
+    options, found, skipped = chosen_decoding(background, first_frame), find_files(files), Skipped()
+    check_readable(found, options)
+    classifier = DownstreamClassifier.load(classifier_file)
+    for option, file in (("--csv", csv_file), ("--report", report)):
+        if file is not None:
+            check_writable(option, file)
+    names: dict[int, str] = {}
+    thumbnails: dict[int, str] = {}
     with settings.connect() as client, progress_bar() as bar:
         scheme = ReaasScheme(client, model)
-        task = bar.add_task("certifying", total=len(images))
-        for part in batches(images, _STEP):
+        info = client.model(scheme.model)
+        _check_classifier(scheme, classifier, classifier_file, info.feature_dim)
+        how = {"method": method, "target": target}
+        if method == "smoothing":
+            how |= {"sigma": str(sigma), "n": str(samples), "a": str(alpha), "seed": str(seed)}
+        digest = job_digest(scheme.model, classifier, **how)
+        book = Book(csv_file, str(scheme.model), digest)
+        if book.found:
+            click.echo(f"reaas: {book.found} images are certified already ({csv_file})", err=True)
+        fit, task = chosen_fit(info, resize), bar.add_task("certifying", total=len(found))
+        _check_resize(classifier, fit.stated)
 
-            def advance(count: int) -> None:
-                bar.advance(task, count)
+        def each(image: NamedImage) -> None:
+            names[image.place] = image.name
+            if report is not None:
+                thumbnails[image.place] = thumbnail(image.pixels)
+            bar.advance(task)
 
-            if method == "smoothing" and smoothing is not None:
-                found = scheme.certify_smoothed(
-                    part.pixels, classifier, smoothing, seed=seed, advance=advance
-                )
-            else:
-                found = scheme.certify_base(
-                    part.pixels,
-                    classifier,
-                    "ibp" if method == "ibp" else "crown",
-                    target="margin" if target == "margin" else "ball",
-                    advance=advance,
-                )
-            for index, place in enumerate(part.places.tolist()):
-                rows[place] = {"image": images[place].name, **_row(found, index)}
-    ordered = [rows[place] for place in range(len(images))]
-    ref = scheme.model
-    settings.print(f"Certified radii (L2) by {method} and {ref}", ordered, model=asdict(ref))
-
-
-def _row(found: ImageCertificates, index: int) -> dict[str, Any]:
-    label, certified = int(found.labels[index]), float(found.radii[index])
-    bound = found.methods[index] if found.methods and certified > 0 else None
-    return {
-        "label": None if label == ABSTAIN else label,
-        "feature_radius": None
-        if found.feature_radii is None
-        else float(found.feature_radii[index]),
-        "radius": certified,
-        "bound": bound,
-    }
+        way = Method(method, target, smoothing, seed)
+        job = Job(scheme, classifier, way, book, csv_file, fit.stated, each)
+        job.run(read_images(found, fit, options, skipped))
+        paid = client.ledger.totals().queries
+    if not job.results:
+        skipped.refuse()
+    places = sorted(job.results)
+    certified = [job.results[place] for place in places]
+    facts = summary(certified, len(skipped.reasons), paid)
+    title = f"Certified radii (L2) by {method} and {scheme.model}{fit.sentence}"
+    if report is not None:
+        page = Page(title, facts, certified, [thumbnails[p] for p in places], skipped.reasons)
+        page.write(report)
+    rows = [_row(names[place], job.results[place], classifier) for place in places]
+    about = {"model": asdict(scheme.model), "summary": facts, **fit.about(), **skipped.about()}
+    if settings.as_json or csv_file is None:
+        settings.print(title, rows, **about)
+    if not settings.as_json:
+        click.echo(summary_line(facts, str(scheme.model)) + fit.sentence)
+    skipped.end(ctx)
 
 
-@click.command("train-head")
-@click.argument("file", metavar="IMAGES.npz", type=_FILE)
-@model_option()
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="For the classifier (.npz).",
-)
-@click.option(
-    "--objective",
-    type=click.Choice(["plain", "margin", "noise"]),
-    default="margin",
-    help="plain accuracy; a large certified margin (for crown, ibp); noise (for smoothing).",
-)
-@click.option(
-    "--sigma",
-    type=click.FloatRange(min=0.0, min_open=True),
-    help="Objective noise: its standard deviation on the feature.",
-)
-@click.option(
-    "--hidden", type=click.IntRange(min=1), multiple=True, help="Width of a hidden layer; repeat."
-)
-@click.option("--seed", type=click.IntRange(min=0), default=1, help="Of the training.")
-@pass_settings
-def train_head(
-    settings: Settings,
-    file: Path,
-    model: str,
-    out: Path,
-    objective: str,
-    sigma: float | None,
-    hidden: tuple[int, ...],
-    seed: int,
+def _check_classifier(
+    scheme: ReaasScheme, classifier: DownstreamClassifier, file: Path, feature_dim: int
 ) -> None:
-    """Trains a downstream classifier on the features of labelled images: one query each.
-
-    IMAGES.npz has `images` [n,h,w,c] and `labels` [n], 0 and up. Needs the extra `train`.
-    """
-    if objective == "noise" and sigma is None:
-        raise click.UsageError("--objective noise needs --sigma")
-    try:
-        from reaas.train import HeadConfig
-        from reaas.train import train_head as train
-    except ImportError as error:
-        raise click.UsageError(str(error)) from error
-    images, labels = _read_labelled(file)
-    chosen = cast("Objective", objective)
-    config = HeadConfig(objective=chosen, noise_sigma=sigma, hidden=hidden, seed=seed)
-    with settings.connect() as client:
-        ref = client.model(model).ref
-        phase = reaas.Phase.TRAIN
-        features = client.encode(images, ref, phase=phase).values
-    classifier = train(features, labels, config)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    classifier.save(out)
-    row = {
-        "file": str(out),
-        "images": len(labels),
-        "classes": classifier.classes,
-        "training_accuracy": float(np.mean(classifier.predict(features) == labels)),
-        "model": str(ref),
-    }
-    settings.print("Downstream classifier", [row])
+    scheme.check(classifier)
+    classifier.check_features(np.zeros((1, feature_dim)))
+    if not classifier.encoder_digest:
+        click.echo(f"reaas: {file} does not say which encoder it was trained on", err=True)
 
 
-def _read_labelled(file: Path) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Images [n, h, w, c] and labels [n] of a .npz file."""
-    arrays = read_arrays(file)
-    images, labels = image_stack(file, arrays), arrays.get("labels")
-    if labels is None or labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        got = "none" if labels is None else f"{labels.dtype} {labels.shape}"
-        raise reaas.InvalidArgumentError(
-            f"{file}: labels is {got}; it must be whole numbers, one for each of "
-            f"{len(images)} images",
-            field="labels",
-            got=got,
+def _check_resize(classifier: DownstreamClassifier, resize: str) -> None:
+    """The labels may be worse for other pixels; the certificates hold all the same."""
+    if classifier.encoder_digest and classifier.resize != resize:
+        trained, now = classifier.resize or "none", resize or "none"
+        click.echo(
+            f"reaas: the classifier was trained on images resized by: {trained}; now: {now}",
+            err=True,
         )
-    return images, labels.astype(np.int64)
+
+
+def _row(name: str, found: Certified, classifier: DownstreamClassifier) -> dict[str, Any]:
+    label = None if found.label is None else classifier.names.index(found.label)
+    row: dict[str, Any] = {"image": name, "label": label}
+    if classifier.class_names:
+        row |= {"class": found.label, "right": found.right}
+    return row | {
+        "feature_radius": found.feature_radius,
+        "radius": found.radius,
+        "bound": found.bound,
+    }

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from reaas.cli._context import Settings, model_option, pass_settings, progress_bar
+from reaas.cli._outputs import check_writable_folder
 
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
@@ -88,6 +89,7 @@ def compare(
         budgets=(*(budget.n for budget in CURVE_BUDGETS if budget.n < samples), samples),
         sigmas=sigmas or CompareConfig.sigmas,
     )
+    check_writable_folder("--out", out)
     images = load(dataset, data, train_size=train, test_size=test, seed=seed)
     with progress_bar() as bar:
         report = run(config, images, lambda _: settings.connect(), progress=bar)

@@ -13,6 +13,7 @@ import click
 from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 import reaas
 
@@ -49,7 +50,7 @@ class Settings:
             justify: JustifyMethod = "left" if isinstance(rows[0][name], str) else "right"
             table.add_column(heading, justify=justify, overflow="fold")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row.values()))
+            table.add_row(*(Text(_cell(value)) for value in row.values()))  # No markup in names.
         wide = None if sys.stdout.isatty() else 200  # Not folded to fit a file or a pipe.
         click.echo(title)
         Console(width=wide).print(table)

@@ -1,108 +1,196 @@
-"""Images from files, each with a name to show; batches of one shape."""
+"""Images from files and folders, each with a name to show; in batches of one shape."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from reaas import InvalidArgumentError
+from reaas.cli._fit import Fit
+from reaas.images import (
+    ARRAYS,
+    SUFFIXES,
+    DecodeOptions,
+    ImageFileError,
+    Pixels,
+    class_of,
+    image_files,
+    image_stack,
+    pixels_digest,
+    read_arrays,
+    read_image,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ARRAYS = (".npy", ".npz")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file of one or more images."""
+
+    path: Path
+    name: str
+    """To show: the path where it came from a folder, else the file's own name if it is unique."""
+    folder: str | None
+    """The class folder that it lies in; None: no folder was named."""
+    named: bool
+    """Whether the command names this very file, and not its folder."""
 
 
 @dataclass(frozen=True, eq=False)
 class NamedImage:
     """One image [h, w, c] as it will be sent, and where it is from."""
 
+    place: int
+    """Among all images of the command, from 0."""
     name: str
-    pixels: NDArray[Any]
+    path: str
+    folder: str | None
+    pixels: Pixels
+    digest: str
+    """Of the pixels: what has been paid is recognised by it."""
 
 
-@dataclass(frozen=True, eq=False)
-class ImageBatch:
-    """Images of one shape and type [n, h, w, c], and their places among all images."""
+@dataclass(frozen=True)
+class Sent:
+    """What is kept of an image whose feature has come: not its pixels."""
 
-    places: NDArray[np.intp]
-    pixels: NDArray[Any]
+    place: int
+    name: str
+    folder: str | None
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, image: NamedImage) -> Sent:
+        """The image without its pixels."""
+        return cls(image.place, image.name, image.folder, image.pixels.shape)
+
+
+@dataclass
+class Skipped:
+    """Files that could not be used, and why."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    named: bool = False
+    """Whether one of them was named in the command itself."""
+
+    def add(self, file: ImageFile, problem: str) -> None:
+        """Remembers a file that is passed over."""
+        self.reasons[shown(file.path)] = problem
+        self.named |= file.named
+
+    def refuse(self) -> NoReturn:
+        """Raises ImageFileError: no file was left."""
+        (name, problem), *others = self.reasons.items()
+        if others:
+            self.tell()
+            name, problem = "IMAGE", f"is no use in any of {len(self.reasons)} files"
+        raise ImageFileError(name, problem)
+
+    def about(self) -> dict[str, Any]:
+        """For JSON: nothing where nothing was skipped."""
+        return {"skipped": self.reasons} if self.reasons else {}
+
+    def end(self, ctx: click.Context) -> None:
+        """Lists them. A file that the command itself names makes its exit code 2."""
+        self.tell()
+        if self.named:
+            ctx.exit(2)
+
+    def tell(self) -> None:
+        """Lists them on stderr."""
+        for name, problem in self.reasons.items():
+            click.echo(f"reaas: skipped: {name} {problem}", err=True)
 
 
 def images_argument() -> Callable[[F], F]:
     """`IMAGE...`, the same for every command."""
-    kind = click.Path(exists=True, dir_okay=False, path_type=Path)
+    kind = click.Path(exists=True, path_type=Path)
     return click.argument("files", metavar="IMAGE...", nargs=-1, required=True, type=kind)
 
 
-def read_images(files: Sequence[Path]) -> list[NamedImage]:
-    """All images of all files, in order. Raises InvalidArgumentError that names the file."""
-    return [image for file in files for image in _read(file)]
+def shown(path: Path) -> str:
+    """A path as text that any output takes, whatever bytes are in it."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def batches(images: Sequence[NamedImage], most: int) -> Iterator[ImageBatch]:
+def check_readable(files: Sequence[ImageFile], options: DecodeOptions) -> None:
+    """Raises ImageFileError if not a single file can be read: before anything is asked."""
+    skipped = Skipped()
+    for file in files:
+        try:
+            _read(file, options)
+        except ImageFileError as error:
+            skipped.add(file, error.problem)
+        else:
+            return
+    skipped.refuse()
+
+
+def find_files(paths: Sequence[Path]) -> list[ImageFile]:
+    """The files that a command names, and those of its folders. Raises ImageFileError for none."""
+    found: list[ImageFile] = []
+    loose = Counter(path.name for path in paths if not path.is_dir())
+    for path in paths:
+        if not path.is_dir():
+            name = path.name if loose[path.name] == 1 else shown(path)
+            found.append(ImageFile(path, name, None, named=True))
+            continue
+        inside = image_files(path, SUFFIXES | ARRAYS)
+        if not inside:
+            raise ImageFileError(path, f"holds no image files ({', '.join(sorted(SUFFIXES))})")
+        found += [ImageFile(f, shown(f), class_of(f, path), named=False) for f in inside]
+    return found
+
+
+def read_images(
+    files: Iterable[ImageFile], fit: Fit, options: DecodeOptions, skipped: Skipped
+) -> Iterator[NamedImage]:
+    """The images of all files as they will be sent, in order; one file in memory at a time.
+
+    A file that cannot be read, or that the encoder does not take, is added to `skipped`.
+    """
+    place = 0
+    for file in files:
+        try:
+            images = [(suffix, fit(pixels, file.path)) for suffix, pixels in _read(file, options)]
+        except ImageFileError as error:
+            skipped.add(file, error.problem)
+            continue
+        for suffix, pixels in images:
+            digest = pixels_digest(pixels)
+            path = f"{shown(file.path)}{suffix}"
+            yield NamedImage(place, f"{file.name}{suffix}", path, file.folder, pixels, digest)
+            place += 1
+
+
+def batches(images: Iterable[NamedImage], most: int) -> Iterator[list[NamedImage]]:
     """The images in batches of at most `most` that have one shape and type."""
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for place, image in enumerate(images):
-        groups.setdefault((image.pixels.shape, image.pixels.dtype), []).append(place)
-    for group in groups.values():
-        for start in range(0, len(group), most):
-            places = group[start : start + most]
-            pixels = np.stack([images[place].pixels for place in places])  # [n, h, w, c]
-            yield ImageBatch(np.array(places), pixels)
+    waiting: dict[tuple[Any, ...], list[NamedImage]] = {}
+    for image in images:
+        group = waiting.setdefault((image.pixels.shape, image.pixels.dtype), [])
+        group.append(image)
+        if len(group) == most:
+            yield waiting.pop((image.pixels.shape, image.pixels.dtype))
+    yield from waiting.values()
 
 
-def read_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a .npy or .npz file by name; without pickles."""
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"images": loaded}
-        with loaded:
-            return dict(loaded)
-    except (OSError, ValueError) as error:
-        raise _bad(file, f"is no readable array file: {error}") from error
+def stacked(images: Sequence[NamedImage]) -> NDArray[Any]:
+    """A batch as an array [n, h, w, c]."""
+    return np.stack([image.pixels for image in images])
 
 
-def image_stack(file: Path, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    """The images of an array file, [n, h, w, c]."""
-    if "images" not in arrays and len(arrays) != 1:
-        names = ", ".join(arrays)
-        raise _bad(file, f"has the arrays {names}; the one of the images must be named `images`")
-    stack = arrays.get("images", next(iter(arrays.values())))
-    if stack.dtype not in (np.uint8, np.float32):
-        raise _bad(file, f"holds {stack.dtype}; images are uint8, or float32 in [0,1]")
-    if stack.ndim == 3:
-        stack = stack[np.newaxis]  # [1, h, w, c]
-    if stack.ndim != 4:
-        raise _bad(file, f"has shape {stack.shape}; images are [h, w, c] or [n, h, w, c]")
-    return stack
-
-
-def _read(file: Path) -> Iterator[NamedImage]:
-    if file.suffix.lower() not in _ARRAYS:
-        yield NamedImage(file.name, _decode(file))
-        return
-    stack = image_stack(file, read_arrays(file))
-    for index, pixels in enumerate(stack):
-        yield NamedImage(f"{file.name}[{index}]" if len(stack) > 1 else file.name, pixels)
-
-
-def _decode(file: Path) -> NDArray[np.uint8]:
-    """Pixels of an image file: [h, w, 1] where it is grey, else [h, w, 3]."""
-    try:
-        with Image.open(file) as image:
-            grey = image.mode in ("1", "L")
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise _bad(file, f"is no readable image: {error}") from error
-    return pixels[..., np.newaxis] if grey else pixels
-
-
-def _bad(file: Path, problem: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"{file} {problem}", field="IMAGE", got=str(file))
+def _read(file: ImageFile, options: DecodeOptions) -> list[tuple[str, Pixels]]:
+    """The images of a file, each with what its name has after the file's: `[index]` or nothing."""
+    if file.path.suffix.lower() not in _ARRAYS:
+        return [("", read_image(file.path, options))]
+    stack = image_stack(file.path, read_arrays(file.path))
+    return [(f"[{i}]" if len(stack) > 1 else "", pixels) for i, pixels in enumerate(stack)]

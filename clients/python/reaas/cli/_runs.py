@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 import reaas
 from reaas.cli._context import Settings, pass_settings
+from reaas.cli._reach import check_address
 from reaas.runs import Event, Run, RunOutput, RunProgress, RunsClient, RunState
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -141,6 +142,7 @@ def recipes(settings: Settings, pretrain: str) -> None:
 
 
 def _connect(settings: Settings, address: str) -> RunsClient:
+    check_address("--pretrain", address)
     return RunsClient(address, api_key=settings.api_key, tls=settings.tls, options=settings.options)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reaas import Client, Method, ModelRef, Radii
+from reaas import Client, DigestMismatchError, Method, ModelRef, Radii
 from reaas.certify import (
     ABSTAIN,
     Certificates,
@@ -74,6 +74,7 @@ class ReaasScheme:
         method: BaseMethod = "crown",
         *,
         target: Target = "ball",
+        features: NDArray[np.float32] | None = None,
         advance: Advance = _ignore,
     ) -> ImageCertificates:
         """BC: certificates of the base classifier `classifier(f(x))`; deterministic.
@@ -86,6 +87,8 @@ class ReaasScheme:
 
         Raises KeyError for another method or target, `reaas.certify.InvalidArgumentError` for
         margins by IBP of a classifier with hidden layers: it has no linear bounds.
+        DigestMismatchError for a classifier trained on features of another encoder. `features`
+        [n, d]: those of these images by this encoder, where they are paid already.
         """
         certify = _BASE_CERTIFIERS[method]
         margins = {"ball": False, "margin": True}[target]
@@ -93,7 +96,7 @@ class ReaasScheme:
             raise InvalidArgumentError(
                 "method", "got ibp, which has no margins of hidden layers; crown does"
             )
-        features = self._client.encode(images, self.model, phase="test").values
+        features = self._features(images, classifier, features)
         if margins:
             return self._margins_to_image(images, margin_planes(classifier, features), advance)
         return self._to_image(images, certify(classifier, features), advance, self._client)
@@ -105,17 +108,44 @@ class ReaasScheme:
         smoothing: SmoothingConfig,
         *,
         seed: int,
+        features: NDArray[np.float32] | None = None,
         advance: Advance = _ignore,
     ) -> ImageCertificates:
         """SC: certificates of the classifier smoothed with noise on the feature, free of queries.
 
         Fails with probability at most `smoothing.alpha` per input (Cohen et al. 2019). F2IPerturb
-        queries declare n0 + n: as SEaaS, these draws would be queries.
+        queries declare n0 + n: as SEaaS, these draws would be queries. `features` and errors: as of
+        `certify_base`.
         """
-        features = self._client.encode(images, self.model, phase="test").values
+        features = self._features(images, classifier, features)
         certificates = certify_smoothed(classifier, features, smoothing, seed=seed)
         client = self._client.with_scheme("reaas", draws=smoothing.n0 + smoothing.n)
         return self._to_image(images, certificates, advance, client)
+
+    def encode_testing(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Features [n, d] of testing images [n, h, w, c]: 1 query each."""
+        return self._client.encode(images, self.model, phase="test").values
+
+    def check(self, classifier: DownstreamClassifier) -> None:
+        """Raises DigestMismatchError for a classifier of another encoder's features."""
+        trained_on = classifier.encoder_digest
+        if trained_on and trained_on != self.model.digest:
+            raise DigestMismatchError(
+                f"the classifier was trained on features of {classifier.encoder}, these would be "
+                f"of {self.model}; use that encoder, or train a classifier for this one",
+                field="classifier",
+                limit=trained_on,
+                got=self.model.digest,
+            )
+
+    def _features(
+        self,
+        images: NDArray[Any],
+        classifier: DownstreamClassifier,
+        features: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        self.check(classifier)
+        return self.encode_testing(images) if features is None else features
 
     def _to_image(
         self,
