@@ -63,7 +63,7 @@ MISTAKES = (
     Mistake(
         "underflow left out",
         "flushing.py",
-        "        lost.append(_scaled(_LOST, own))",
+        "        lost.append(_scaled(LOST, own))",
         "        lost.append(_scaled(0.0, own))",
         ("tests/bounds/test_flushing.py",),
     ),
