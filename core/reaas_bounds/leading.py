@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from reaas_bounds.norms.matrix import eigenvectors, gamma, largest_eigenvalue_bo
 # longer (it grows with the cube) than the service has at start.
 FEWEST_CHANNELS = 8
 LONGEST_KERNEL = 2048
+# Norms of weights between which float32 holds the squares of this form.
+_SMALLEST, _LARGEST = 2.0**-30, 2.0**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,30 +28,38 @@ class LeadingForm:
     ``A^T A <= a v v^T + b I`` for any a and v as soon as b is at least the largest eigenvalue of
     ``A^T A - a v v^T``, which a Cholesky factorisation proves. Here v is the leading singular
     vector; absolute weights have one far above the others, so that little is lost.
+
+    ``lost``: what underflow of the squares may hide of the norm at one pixel. Where entries of h
+    or their sum are below 2^-63, their squares may become 0.
     """
 
     convolution: Convolution
     leading: Tensor
     rest: Tensor
+    lost: float
 
     @classmethod
     def of(cls, convolution: Convolution) -> LeadingForm | None:
-        """None where the convolution itself costs less."""
+        """None where the convolution itself costs less, or its squares leave float32's range."""
         kernel = convolution.weight.shape
         length = kernel[1:].numel()
         few = kernel[0] < FEWEST_CHANNELS or length > LONGEST_KERNEL
         if few or convolution.groups > 1:
             return None
         matrix = convolution.weight.abs().flatten(1)  # A [o, k]
+        norm = float(matrix.norm())
+        if not _SMALLEST <= norm <= _LARGEST:
+            return None
         left, values = _two_leading(matrix)
         direction = (left @ matrix / values[0]).clamp_min(0.0)  # v [k]
         size = (values[0] ** 2 - values[1] ** 2).clamp_min(0.0)
         remainder = matrix.T @ matrix - size * torch.outer(direction, direction)
-        rounding = gamma(kernel[0] + 4) * (float(matrix.norm()) ** 2 + 2 * float(size))
+        rounding = gamma(kernel[0] + 4) * (norm**2 + 2 * float(size))
         bound = largest_eigenvalue_bound(remainder) + rounding
         leading = size.sqrt() * direction.reshape(1, *kernel[1:])
         rest = torch.full((1, 1, *kernel[2:]), bound)
-        return cls(convolution, leading.float(), rest.float())
+        lost = 2.0**-62 * (1 + math.sqrt(length)) * (1 + norm)
+        return cls(convolution, leading.float(), rest.float(), lost)
 
     def squares(self, h: Tensor) -> Tensor:
         """The bound at each pixel, [n, 1, H', W'], for h [n, i, H, W] float32."""

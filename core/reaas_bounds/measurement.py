@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
@@ -135,7 +136,9 @@ class Measurement:
         pixels = form.squares(values[node.source].abs()).sqrt_() * magnitude  # [g, 1, H, W]
         relative = 4 * gamma(node.linear.terms + EXTRA_ADDITIONS + FACTORS, UNIT_32)
         worst, _ = self.propagation.rounding[index].largest
-        products: Tensor = (_norms(pixels) + worst * self.propagation.bias[index]) * (1 + relative)
+        hidden = worst * form.lost * math.sqrt(pixels[0].numel())
+        bias = worst * self.propagation.bias[index]
+        products: Tensor = (_norms(pixels) + hidden + bias) * (1 + relative)
         return products + _norms(values[index] * total)
 
     def _alike(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -156,6 +156,27 @@ def test_without_the_term_for_underflow_the_claim_is_wrong(monkeypatch: pytest.M
     assert error_over_claim(onnx_bytes, load_network(onnx_bytes), x) > 100.0
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e18, 1e30])
+def test_convolutions_of_many_channels_have_a_claim_at_every_scale(scale: float) -> None:
+    rng = np.random.default_rng(3)
+    kernel = (rng.standard_normal((12, 1, 3, 3)) * scale).astype(np.float32)
+    back = (rng.standard_normal((8, 12, 1, 1)) / scale).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["a"], pads=[1] * 4),
+        helper.make_node("Conv", ["a", "b"], ["c"]),
+        helper.make_node("Flatten", ["c"], ["feature"]),
+    ]
+    weights = [numpy_helper.from_array(kernel, "k"), numpy_helper.from_array(back, "b")]
+    image = helper.make_tensor_value_info("x", 1, ["N", 1, 6, 6])
+    feature = helper.make_tensor_value_info("feature", 1, ["N", "d"])
+    graph = helper.make_graph(nodes, "g", [image], [feature], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx_bytes = bytes(model.SerializeToString())
+    x = rng.random((3, 1, 6, 6)).astype(np.float32).astype(np.float64)
+    assert error_over_claim(onnx_bytes, load_network(onnx_bytes), x) <= 1.0
+
+
 def test_radii_end_where_a_sum_may_overflow() -> None:
     onnx_bytes = network_of([("MatMul", [np.full((36, 2), 1e37, np.float32)])])
     network = load_network(onnx_bytes)
