@@ -10,8 +10,9 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from reaas_pretrain.adopt import Candidate, adopt
+from reaas_pretrain.adopt import Candidate
 from reaas_pretrain.foreign import Wishes
+from reaas_pretrain.manifest import resize_section
 from reaas_pretrain.versions import PublishError
 
 RANDOM = np.random.default_rng(0)
@@ -121,13 +122,9 @@ def test_normalisation_is_put_in_front(tmp_path: Path, plain: np.ndarray[Any, An
     assert np.allclose(found, plain, atol=1e-4)
 
 
-def test_large_images_are_accepted_at_their_own_size(tmp_path: Path) -> None:
-    nodes = [*BODY[:2], helper.make_node("GlobalAveragePool", ["r"], ["y"])]
-    file = save(tmp_path / "large.onnx", nodes=nodes, dims=("N", 3, 320, 300))
-    done = adopt(Candidate.read(file), tmp_path / "models", "large", None)
-    assert done.manifest["input"]["resize"]["max_size"] == [320, 300]
-    assert done.manifest["feature"]["dim"] == 4
-    assert done.manifest["checked"]["worst"] < 0.03
+def test_large_images_are_accepted_at_their_own_size() -> None:
+    assert resize_section((320, 300))["max_size"] == [320, 300]
+    assert resize_section((32, 2))["min_size"] == [4, 2]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
