@@ -200,3 +200,11 @@ def test_eigenvectors_of_a_matrix_on_which_divide_and_conquer_gives_up(
     values, vectors = eigenvectors(matrix)
     assert torch.allclose(values, wanted, atol=1e-12)
     assert torch.allclose(matrix @ vectors, vectors * values, atol=1e-12)
+
+
+def test_the_mean_of_a_large_plane_takes_no_memory_and_has_its_norm() -> None:
+    """Of 96,000 pixels: units of the one output are looked at, not of every pixel."""
+    shape = (4, 320, 300)
+    weight = torch.full((4, 1, 320, 300), 1 / 96_000, dtype=torch.float64)
+    mean = Convolution(weight, shape, (1, 1), (0, 0, 0, 0), (1, 1), 4)
+    assert OperatorNorms().of(mean) == pytest.approx(96_000**-0.5, rel=1e-6)

@@ -116,9 +116,14 @@ def channel_matrices(linear: LinearMap) -> Tensor | None:
     pixels, outputs = height * width, math.prod(linear.output_shape) // channels
     if min(pixels, outputs) > _PIXELS or channels * pixels * outputs > _ENTRIES:
         return None
-    basis = torch.eye(pixels, dtype=torch.float64).reshape(pixels, 1, height, width)
-    columns = linear.apply(basis.expand(-1, channels, -1, -1).contiguous())  # [p, c m, H', W']
-    return columns.reshape(pixels, channels, outputs).permute(1, 2, 0)
+    # Through the smaller side: the units of the other one alone would fill the memory.
+    units = torch.eye(min(pixels, outputs), dtype=torch.float64)[:, None]  # [k, 1, k]
+    units = units.expand(-1, channels, -1).contiguous()
+    if pixels <= outputs:
+        columns = linear.apply(units.view(pixels, channels, height, width))  # [p, c m, H', W']
+        return columns.reshape(pixels, channels, outputs).permute(1, 2, 0)
+    rows = linear.adjoint(units.view(outputs, *linear.output_shape))  # [o, c, H, W]
+    return rows.reshape(outputs, channels, pixels).permute(1, 0, 2)
 
 
 def _read(factor: LinearMap) -> Tensor | None:
