@@ -18,8 +18,9 @@ from reaas_bounds.summation import EXTRA_ADDITIONS, FACTORS
 # What one operation may lose: a number below 2^-126 in what it reads or gives. Times the largest
 # factor that may be multiplied to it afterwards, and 4 for everything of second order.
 LOST = 2.0**-126 * LARGEST_FACTOR * 4
-# Sums stay below half of the largest float32 number.
-_LARGEST = 2.0**126
+# Sums of exact values stay below this: float32 values, whose own errors are a small share of such
+# sums, then stay far below its largest number, 2^128.
+_LARGEST = 2.0**120
 
 Line = tuple[float, float]
 """``slope ||x||_2 + offset``."""
