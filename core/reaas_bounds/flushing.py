@@ -21,6 +21,8 @@ LOST = 2.0**-126 * LARGEST_FACTOR * 4
 # Sums of exact values stay below this: float32 values, whose own errors are a small share of such
 # sums, then stay far below its largest number, 2^128.
 _LARGEST = 2.0**120
+# Weights that are multiplied into each other, before any image is.
+_LARGEST_WEIGHTS = 2.0**126
 
 Line = tuple[float, float]
 """``slope ||x||_2 + offset``."""
@@ -88,7 +90,7 @@ def flushing(
                 own = _plus(reach, (0.0, count * root + absolute[index] * entries))
                 chained = absolute[index] * max(1.0, weights[node.source])
                 sums = _plus(_scaled(absolute[index], sizes[node.source]), (0.0, bias[index]))
-                safe = min(safe, _room(sums), 0.0 if chained > _LARGEST else math.inf)
+                safe = min(safe, _room(sums), 0.0 if chained > _LARGEST_WEIGHTS else math.inf)
             case Activation():
                 share = 1.0
                 own = _plus(sizes[node.source], (0.0, root * (4 + gain[index])))
