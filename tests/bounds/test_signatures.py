@@ -27,7 +27,9 @@ def test_the_docs_list_every_operator_with_its_versions_and_attributes() -> None
 
 
 def test_every_operator_has_a_signature() -> None:
-    assert set(OPERATORS) <= set(SIGNATURES)
+    # Swish is what SiLU is read as where a file writes it with several nodes. A file's own is
+    # refused: ONNX Runtime has no kernel for most versions of it.
+    assert set(OPERATORS) - set(SIGNATURES) == {"Swish"}
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,13 @@ MISTAKES = (
         ("tests/bounds/test_crown.py", "tests/soundness/test_attacks.py"),
     ),
     Mistake(
+        "upper kink of a clip dropped",
+        "bounds/relaxation.py",
+        "    kinks = [limit - at for limit in (function.least, function.most)]",
+        "    kinks = [limit - at for limit in (function.least,)]",
+        ("tests/bounds/test_operators_functions.py", "tests/bounds/test_crown.py"),
+    ),
+    Mistake(
         "offset of a chord dropped",
         "bounds/relaxation.py",
         "        upper_offset=torch.where(unstable, -chord * interval.lower - value, 0.0),",

@@ -10,7 +10,7 @@ import torch
 from reaas_bounds.graph.activation import Clip
 from reaas_bounds.graph.builder import GraphBuilder
 from reaas_bounds.graph.exponential import SOFTPLUS, SOFTSIGN, STEEPEST, exponential_linear
-from reaas_bounds.graph.gates import HARD_SWISH, MISH
+from reaas_bounds.graph.gates import HARD_SWISH, MISH, SILU
 from reaas_bounds.graph.maps import Scaling
 from reaas_bounds.graph.nodes import Affine
 from reaas_bounds.graph.operators.options import Operator, options, require
@@ -67,6 +67,23 @@ def _hard_sigmoid(builder: GraphBuilder, node: onnx.NodeProto) -> None:
     builder.activation_of(builder.append(line, node.output[0]), node, Clip(0.0, 1.0))
 
 
+def _swish(builder: GraphBuilder, node: onnx.NodeProto) -> None:
+    """``x sigmoid(alpha x)``, the SiLU of ``alpha x`` divided by alpha."""
+    alpha = float(options(node, alpha=1.0)["alpha"])
+    if alpha == 1.0:
+        builder.activation(node, SILU)
+        return
+    known = math.isfinite(alpha) and _NEAR <= abs(alpha) <= _FAR
+    require(node, known, f"alpha={alpha:g} (its size may be {_NEAR:g} to {_FAR:g})")
+    shape = builder.shape(node)
+    scale = torch.tensor(alpha, dtype=torch.float64)
+    name = node.output[0]
+    within = builder.linear(builder.source(node), Scaling(scale, shape), name)
+    builder.activation_of(within, node, SILU)
+    found = builder.linear(builder.index[name], Scaling(1 / scale, shape), name)
+    builder.index[name] = found
+
+
 BENT: dict[str, Operator] = {
     "Celu": _celu,
     "Elu": _elu,
@@ -76,4 +93,5 @@ BENT: dict[str, Operator] = {
     "Selu": _selu,
     "Softplus": _plain(SOFTPLUS),
     "Softsign": _plain(SOFTSIGN),
+    "Swish": _swish,
 }
