@@ -84,11 +84,11 @@ MISTAKES = (
         ("tests/bounds/test_crown.py", "tests/soundness/test_attacks.py"),
     ),
     Mistake(
-        "upper kink of a clip dropped",
-        "bounds/relaxation.py",
-        "    kinks = [limit - at for limit in (function.least, function.most)]",
-        "    kinks = [limit - at for limit in (function.least,)]",
-        ("tests/bounds/test_operators_functions.py", "tests/bounds/test_crown.py"),
+        "kink between parallel lines dropped",
+        "bounds/crown_joint.py",
+        "            kink = torch.where(bends, slope * at - function.value(at), 0.0)",
+        "            kink = torch.where(bends, 0.0, 0.0)",
+        ("tests/bounds/test_crown.py", "tests/soundness/test_attacks.py"),
     ),
     Mistake(
         "offset of a chord dropped",
