@@ -28,7 +28,7 @@ FAULTY = {
     "NUL": b"x\x00: " + A.encode(),
     "no hash": b"x: 1234",
     "too long": b"x: " + A.encode() + b" 1/day" * 500,
-    "unknown role": f"x: {A} admin".encode(),
+    "unknown role": f"x: {A} wizard".encode(),
     "bad limit": f"x: {A} 3/fortnight".encode(),
     "no colon": b"just words",
     "reserved": f"anonymous: {A}".encode(),
