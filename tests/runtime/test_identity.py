@@ -56,7 +56,7 @@ def test_wrong_keys_are_refused(
         (f"other: {'0' * 64}", "reserved"),
         (f"anonymous: {'0' * 64}", "reserved"),
         (f"a: {'0' * 64}\na: {'1' * 64}", r"keys\.txt:2: client 'a' is there twice"),
-        (f"a: {'0' * 64} admin", r"keys\.txt:1: role 'admin' is not known; there are: operator"),
+        (f"a: {'0' * 64} wizard", r"keys\.txt:1: role 'wizard' is not known; there are: admin"),
     ],
 )
 def test_a_faulty_key_file_names_the_line(file: Path, text: str, message: str) -> None:

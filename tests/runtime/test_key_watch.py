@@ -89,7 +89,7 @@ async def test_a_faulty_line_keeps_the_key_whose_hash_it_has(
     models_dir: Path, tmp_path: Path
 ) -> None:
     async with house(models_dir, tmp_path) as at:
-        at.file.write_text(f"{at.lines[0]} admin\n{at.lines[1]}\n")
+        at.file.write_text(f"{at.lines[0]} wizard\n{at.lines[1]}\n")
         await at.stale(lambda seconds: seconds > 0.2)
         assert await client_id(at.stub, at.alice) == "alice"
         assert await client_id(at.stub, at.bob) == "bob"
