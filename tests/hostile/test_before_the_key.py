@@ -98,14 +98,16 @@ def test_compressed_messages_are_refused_unread(service: Attacked) -> None:
 
 
 def test_with_a_key_the_messages_at_a_time_are_bounded(service: Attacked) -> None:
-    before = service.memory()
-    for _ in range(2):
+    left = []
+    for _ in range(4):
         grown, codes = flood(service, ENCODE, service.key)
         assert set(codes) <= {"OK", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"}
         # Two being read and joined, one in work and parsed, and its answer, each in a copy or two:
         # twelve of them at once would be thirty and more.
-        assert grown < 20 * SIZE, f"{grown / SIZE:.1f} messages"
-    assert service.memory() - before < CALLS * SIZE, "refused messages are kept"
+        assert grown < 24 * SIZE, f"{grown / SIZE:.1f} messages"
+        left.append(service.memory())
+    # An allocator keeps what it was given once; what grows with every flood is kept by us.
+    assert left[-1] - left[0] < CALLS * SIZE, "messages are kept"
 
 
 @pytest.mark.parametrize("dimensions", [100_000, 20_000_000])
