@@ -15,6 +15,8 @@ from reaas_runtime.errors import DomainError
 from reaas_runtime.version_files import Key, UnreadableError, broken
 
 M = TypeVar("M")
+LOAD = "load "
+"""What the names of loads' threads begin with."""
 # Models loaded at a time: a service starts in half the time, and what loading takes (hundreds of
 # MB for certified constants) is there twice, not once for each model.
 _LOADERS = 2
@@ -145,7 +147,7 @@ class Loads(Generic[M]):
                 return
             load: _Load[M] = _Load(self._wanted.pop(0), now)
             self._under_way[load.key] = load
-            name = f"load {'/'.join(load.key)}"
+            name = f"{LOAD}{'/'.join(load.key)}"
             threading.Thread(target=self._run, args=(load,), name=name, daemon=True).start()
 
     def _run(self, load: _Load[M]) -> None:

@@ -17,6 +17,7 @@ from pydantic_settings import CliApp
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from reaas_runtime.errors import ConfigurationError
+from reaas_runtime.loading import LOAD
 from reaas_runtime.logs import configure_logs, watch_loop
 from reaas_runtime.metering import Meter
 from reaas_runtime.server import Register, start_server
@@ -49,7 +50,9 @@ def run_service(
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         # The worker pool is the parallelism: BLAS would start a thread for every core of the host.
         with threadpool_limits(limits=1, user_api="blas"):
-            return asyncio.run(_serve(settings, servicer, register))
+            status = asyncio.run(_serve(settings, servicer, register))
+        _leave_loads_behind(status)
+        return status
     except ValidationError as error:
         for fault in error.errors():
             where = ".".join(map(str, fault["loc"])) or "settings"
@@ -93,6 +96,18 @@ async def _serve(
     _end_within(waiting + settings.grace_seconds + _CLEANUP_S, status=0)
     await running.drain(waiting)
     return 0
+
+
+def _leave_loads_behind(status: int) -> None:
+    """End here and now where a model is still being loaded in code outside of Python.
+
+    The interpreter would end that thread when it comes back, in the middle of C++ that aborts the
+    process for it: status -6 instead of the one that is meant.
+    """
+    if any(thread.name.startswith(LOAD) for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
 
 
 def _end_within(seconds: float, status: int) -> None:
